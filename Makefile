@@ -1,0 +1,53 @@
+# `make demo` and `make test` work as the first command on a fresh clone: each target that needs the
+# environment depends on $(READY), which is rebuilt only when the lock or pyproject.toml changes.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/ready
+TORCH  := torch==2.13.0
+export PYTHONUNBUFFERED = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check lock docs clean setup
+
+help:            ## this list
+	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+setup: $(READY)  ## the virtual environment, from the hashed lock
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps $(TORCH)
+	# Without isolation, so that an sdist builds with the locked setuptools and the torch just installed.
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-build.lock
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --no-build-isolation -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check
+	touch $(READY)
+
+demo: $(READY)   ## the whole way: label, sweep, train, publish, deploy, check
+	@exec $(BIN)/equi demo $(ARGS)
+
+check: $(READY)  ## format, lint, types, contracts, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/pytest tests/unit tests/equivariance tests/golden -q -m "not slow"
+
+test: $(READY)   ## unit and integration tests, with coverage
+	$(BIN)/pytest -m "not slow and not gpu" --cov --cov-report=term $(ARGS)
+
+test-slow: $(READY)  ## fault, kill and soak tests
+	$(BIN)/pytest -m "slow and not gpu" $(ARGS)
+
+docs: $(READY)   ## the documentation, strictly, into site/
+	$(BIN)/mkdocs build --strict
+
+lock:            ## resolve every dependency but torch again, with hashes
+	$(BIN)/python infra/lock.py
+
+clean:           ## everything that was made here, the environment included
+	rm -rf $(VENV) site build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

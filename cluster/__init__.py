@@ -1,0 +1,1 @@
+"""The platform: store, datasets, run records, registry, Ray sessions, specs and the command line's front door."""

@@ -1,0 +1,16 @@
+"""The registries of the library: one per kind of component a spec can name."""
+
+from torch import nn
+
+from equimodels.registry import Registry
+
+models: Registry[nn.Module] = Registry(
+    "model", ("equimodels.models.gaunt_potential", "equimodels.models.diffusion_transformer")
+)
+radial_bases: Registry[nn.Module] = Registry(
+    "radial basis",
+    ("equimodels.embeddings.bessel", "equimodels.embeddings.gaussian", "equimodels.embeddings.chebyshev"),
+)
+objectives: Registry[nn.Module] = Registry(
+    "objective", ("equimodels.objectives.energy_force", "equimodels.objectives.flow_matching")
+)

@@ -1,0 +1,1 @@
+"""What runs and ends: label, ingest, train, sweep, evaluate."""

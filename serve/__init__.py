@@ -1,0 +1,1 @@
+"""What stays up: online endpoints of registered models."""
