@@ -1,0 +1,37 @@
+"""Keys: slash-separated names below the root of a store, the same on a folder and in a bucket."""
+
+import re
+
+from cluster.errors import StoreError
+
+# What a folder can hold and a log line can show. Reserved: the folder where a local store keeps its locks.
+_PART = re.compile(r"[^\x00-\x1f\x7f/\\]{1,255}")
+RESERVED = ".store"
+
+# A name for list[str] that still means it inside a class with a method called `list`.
+Names = list[str]
+
+
+def checked_key(key: str) -> str:
+    """The key, unchanged. Raises `StoreError` where it could escape the root or no folder can hold it."""
+    parts = key.split("/")
+    for part in parts:
+        if not _PART.fullmatch(part) or part in (".", ".."):
+            raise StoreError(
+                f"{key!r} is not a key of the store",
+                allowed="names joined by '/', none of them empty, '.' or '..', no control characters",
+            )
+    if parts[0] == RESERVED:
+        raise StoreError(f"{key!r} is not a key of the store", hint=f"{RESERVED!r} is the store's own")
+    return key
+
+
+def folder_prefix(prefix: str) -> str:
+    """`prefix` as a folder: empty, or ending in one slash, so that 'runs/1' never means 'runs/10' as well."""
+    trimmed = prefix.strip("/")
+    return checked_key(trimmed) + "/" if trimmed else ""
+
+
+def join(*parts: str) -> str:
+    """The parts joined by '/', the empty ones left out."""
+    return "/".join(part.strip("/") for part in parts if part.strip("/"))
