@@ -1,0 +1,206 @@
+"""How a run tells how far it is: a bar on a terminal, plain lines in a log, progress.json on the store.
+
+One task at a time is drawn; the store gets the newest state of each task, at most once a second:
+{"updated": s since epoch, "tasks": [{"title", "completed", "total", "unit", "info", "elapsed_s", "left_s"}]}
+"""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+if TYPE_CHECKING:
+    from cluster.store import Store
+
+LINE_EVERY_S = 2.0
+WRITE_EVERY_S = 1.0
+TASKS_KEPT = 20  # in progress.json; a sweep may open hundreds
+
+
+class Task:
+    """One counted piece of work. Safe to advance from several threads."""
+
+    def __init__(self, title: str, total: float | None, unit: str, changed: Callable[["Task"], None]) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.completed: float = 0
+        self.info: dict[str, Any] = {}
+        self.ended = False
+        self._changed = changed
+        self._started = time.monotonic()
+        self._elapsed: float | None = None
+        self._lock = threading.Lock()
+
+    def advance(self, n: float = 1, **info: Any) -> None:
+        """n more units are done; info: what to show beside the bar, numbers or short text."""
+        with self._lock:
+            self.completed += n
+            self.info.update(info)
+        self._changed(self)
+
+    def update(self, *, completed: float | None = None, **info: Any) -> None:
+        """Set what is known now: units done, what to show beside the bar."""
+        with self._lock:
+            self.completed = self.completed if completed is None else completed
+            self.info.update(info)
+        self._changed(self)
+
+    def expect(self, total: float) -> None:
+        """How many units there are, where that was not known at the start."""
+        self.total = total
+        self._changed(self)
+
+    def end(self) -> None:
+        """No more will come; the clock of the task stops."""
+        self._elapsed, self.ended = time.monotonic() - self._started, True
+        self._changed(self)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the task began, until it ended."""
+        return self._elapsed if self._elapsed is not None else time.monotonic() - self._started
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds left at the mean rate so far; None before anything is done or without a total."""
+        if not self.total or not self.completed:
+            return None
+        return max(0.0, self.elapsed_s * (self.total - self.completed) / self.completed)
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as it stands in progress.json."""
+        with self._lock:
+            info = dict(self.info)
+        return {
+            "title": self.title,
+            "completed": self.completed,
+            "total": self.total,
+            "unit": self.unit,
+            "info": info,
+            "elapsed_s": round(self.elapsed_s, 3),
+            "left_s": None if self.ended else _rounded(self.left_s),
+            "ended": self.ended,
+        }
+
+
+def line_of(task: Mapping[str, Any]) -> str:
+    """One task of progress.json in one line of text."""
+    total = "" if task["total"] is None else f"/{task['total']:g}"
+    parts = [f"{task['title']}: {task['completed']:g}{total} {task['unit']}".rstrip()]
+    parts += [f"{name} {_shown(value)}" for name, value in task["info"].items()]
+    if task["left_s"] is not None:
+        parts.append(f"{task['left_s']:.0f} s left")
+    elif task["ended"]:
+        parts.append(f"{task['elapsed_s']:.1f} s")
+    return " · ".join(parts)
+
+
+class Progress:
+    """Tells the terminal or log, and the store when one is given."""
+
+    def __init__(
+        self, *, console: Console | None = None, store: "Store | None" = None, run_id: str | None = None
+    ) -> None:
+        self._console = console or Console()
+        self._store, self._run_id = store, run_id
+        self._tasks: list[Task] = []
+        self._written = float("-inf")
+        self._lock = threading.Lock()
+
+    @property
+    def console(self) -> Console:
+        """Where things are shown."""
+        return self._console
+
+    def say(self, text: str) -> None:
+        """One line for people."""
+        self._console.print(text, highlight=False)
+
+    def show(self, renderable: RenderableType) -> None:
+        """A table, a panel: anything rich can draw."""
+        self._console.print(renderable)
+
+    @contextlib.contextmanager
+    def task(self, title: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
+        """A piece of work of `total` units (None: unknown), drawn until the block ends."""
+        draw: Callable[[Task], None] = _Lines(self._console)
+        with contextlib.ExitStack() as stack:
+            if self._console.is_terminal:
+                draw = _Bar(stack.enter_context(_bars(self._console)), title, total)
+
+            def changed(task: Task) -> None:
+                draw(task)
+                self._write(force=task.ended)
+
+            task = Task(title, total, unit, changed)
+            with self._lock:
+                self._tasks = [*self._tasks, task][-TASKS_KEPT:]
+            self._write(force=True)
+            try:
+                yield task
+            finally:
+                task.end()
+
+    def _write(self, *, force: bool) -> None:
+        if self._store is None or self._run_id is None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            if not force and now - self._written < WRITE_EVERY_S:
+                return
+            self._written = now
+            state = {"updated": time.time(), "tasks": [task.to_json() for task in self._tasks]}
+            # Under the lock, so that an older state never overwrites a newer one.
+            self._store.write(f"runs/{self._run_id}/progress.json", json.dumps(state, default=str).encode())
+
+
+class _Lines:
+    """For a log: a line when the task is done, and every two seconds before that."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._last = console, time.monotonic()
+
+    def __call__(self, task: Task) -> None:
+        if task.ended or time.monotonic() - self._last >= LINE_EVERY_S:
+            self._last = time.monotonic()
+            self._console.print(line_of(task.to_json()), highlight=False, markup=False, soft_wrap=True)
+
+
+class _Bar:
+    """For a terminal."""
+
+    def __init__(self, bars: Bars, title: str, total: float | None) -> None:
+        self._bars = bars
+        self._id: TaskID = bars.add_task(title, total=total, info="")
+
+    def __call__(self, task: Task) -> None:
+        info = " · ".join(f"{name} {_shown(value)}" for name, value in task.info.items())
+        total = "" if task.total is None else f"/{task.total:g}"
+        count = f"{task.completed:g}{total} {task.unit}".rstrip()
+        self._bars.update(
+            self._id, completed=task.completed, total=task.total, info=f"{count}  {info}".rstrip()
+        )
+
+
+def _bars(console: Console) -> Bars:
+    return Bars(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[info]}"),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        console=console,
+        refresh_per_second=4,
+    )
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
