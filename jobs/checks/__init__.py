@@ -1,0 +1,1 @@
+"""What only the surroundings can tell about a spec: names, references, capacity. One file per kind."""

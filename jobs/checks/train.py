@@ -1,0 +1,99 @@
+"""Checks of a training spec against the library, the store and the cluster."""
+
+from typing import Any
+
+from cluster.dataset.read import load_manifest
+from cluster.dataset.schema import require_kind
+from cluster.errors import UserError
+from cluster.resources import fits
+from cluster.spec.complaints import Complaint, Surroundings
+from equimodels.assemble import settings
+from equimodels.components import models, objectives, radial_bases
+from equimodels.errors import SettingError, UnknownComponentError
+from equimodels.registry import Registry
+from jobs.spec.frozen import Component
+from jobs.spec.train import TrainSpec
+
+EMBEDDINGS = {"radial": radial_bases}
+
+
+def check(spec: TrainSpec, surroundings: Surroundings) -> list[Complaint]:
+    """Everything that is wrong with `spec` here, all at once."""
+    found = components(spec)
+    found += dataset(spec, surroundings)
+    found += metric(spec)
+    found += capacity(spec, surroundings)
+    return found
+
+
+def components(spec: TrainSpec) -> list[Complaint]:
+    """Unknown names and unknown or impossible settings of the model, the objective and the embeddings."""
+    found = _component(models, spec.model, ("model",)) + _component(objectives, spec.objective, ("objective",))
+    for place, part in spec.embedding.items():
+        if place not in EMBEDDINGS:
+            allowed = ", ".join(EMBEDDINGS)
+            found.append(Complaint(("embedding", place), f"unknown embedding {place!r}", allowed=allowed))
+        else:
+            found += _component(EMBEDDINGS[place], part, ("embedding", place))
+    return found
+
+
+def dataset(spec: TrainSpec, surroundings: Surroundings) -> list[Complaint]:
+    """The dataset exists and holds what the objective reads."""
+    if surroundings.store is None:
+        return []
+    try:
+        manifest = load_manifest(surroundings.store, spec.data.uri)
+        target: Any = objectives.find(spec.objective.name).target
+        require_kind(manifest, target.samples)
+    except UnknownComponentError:
+        return []  # said already, at the objective
+    except UserError as error:
+        return [Complaint(("data", "uri"), error.message, allowed=error.allowed, hint=error.hint)]
+    unit = "structures" if manifest.kind == "structures" else "images"
+    if getattr(spec.data.batch, unit) is None:
+        return [Complaint(("data", "batch"), f"the dataset holds {manifest.kind}", allowed=f"data.batch.{unit}")]
+    return []
+
+
+def metric(spec: TrainSpec) -> list[Complaint]:
+    """The metric that picks the best weights is one that is measured."""
+    if spec.publish is None:
+        return []
+    try:
+        target: Any = objectives.find(spec.objective.name).target
+    except UnknownComponentError:
+        return []
+    known = [f"valid/{name}" for name in target.metrics]
+    if spec.publish.metric in known:
+        return []
+    return [Complaint(("publish", "metric"), f"unknown metric {spec.publish.metric!r}", allowed=", ".join(known))]
+
+
+def capacity(spec: TrainSpec, surroundings: Surroundings) -> list[Complaint]:
+    """The cluster can, at some time, hold all workers at once."""
+    resources = spec.resources
+    problem = fits(
+        workers=resources.workers,
+        cpus=resources.cpus_per_worker,
+        gpus=resources.gpus_per_worker,
+        capacity=surroundings.capacity,
+    )
+    return [] if problem is None else [Complaint(("resources", "workers"), problem)]
+
+
+def _component(registry: Registry[Any], part: Component, path: tuple[str, ...]) -> list[Complaint]:
+    try:
+        settings(registry, part.name, part.params)
+    except UnknownComponentError as error:
+        return [Complaint((*path, "name"), f"unknown {registry.kind} {part.name!r}", allowed=", ".join(error.known))]
+    except SettingError as error:
+        place = (*path, "params", error.field)
+        return [
+            Complaint(
+                place,
+                f"{registry.kind} {part.name!r}: {error.field} is {error.found!r}",
+                allowed=error.allowed,
+            )
+        ]
+    return []

@@ -1,0 +1,108 @@
+"""The sweep job: trials on Ray Tune, a table of them, and the winner as a training spec."""
+
+import json
+import math
+from io import StringIO
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from rich.table import Table
+from ruamel.yaml import YAML
+
+from cluster.context import RunContext
+from cluster.errors import UserError
+from jobs.build import resolve
+from jobs.spec.sweep import SweepSpec
+from jobs.sweep.board import TrialBoard, TrialRow
+from jobs.sweep.space import points, trial_spec, winner_spec
+from jobs.sweep.trial import run_trial
+
+
+def run(spec: SweepSpec, context: RunContext) -> dict[str, Any]:
+    """Run all trials. Returns the best point, its value, and where the winner's training spec is."""
+    chosen = points(spec.space, spec.budget.trials, spec.seed)
+    specs = [trial_spec(spec, point) for point in chosen]
+    resolved = [resolve(one, context.store) for one in specs]
+    steps = specs[0].schedule.steps
+    shared = {
+        "store": context.store.uri,
+        "run_id": context.run_id,
+        "metric": spec.metric,
+        "resolved": [one.to_json() for one in resolved],
+    }
+    resources = {"cpu": specs[0].resources.cpus_per_worker, "gpu": specs[0].resources.gpus_per_worker}
+    filesystem, base = context.store.arrow()
+    with context.progress.task("sweep", total=spec.budget.trials, unit="trials") as bar:
+        board = TrialBoard(chosen, metric=spec.metric, mode=spec.mode, steps=steps, bar=bar)
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(run_trial, shared=shared), resources),
+            param_space={"trial": tune.grid_search(list(range(len(chosen))))},
+            tune_config=tune.TuneConfig(
+                metric="objective",
+                mode=spec.mode,
+                scheduler=_scheduler(spec, steps),
+                max_concurrent_trials=spec.budget.concurrent,
+                time_budget_s=spec.budget.hours * 3600,
+                reuse_actors=True,  # a fresh process would import torch again for every trial
+            ),
+            run_config=tune.RunConfig(
+                name=context.run_id,
+                storage_path=f"{base}/runs/{context.run_id}/ray",
+                storage_filesystem=filesystem,
+                verbose=0,
+                callbacks=[board],
+            ),
+        )
+        tuner.fit()
+    rows = board.ranked()
+    context.store.write(
+        f"runs/{context.run_id}/trials.json", json.dumps([row.to_json() for row in rows], indent=1).encode()
+    )
+    context.progress.show(table(rows, spec))
+    best = rows[0] if rows else None
+    if best is None or not math.isfinite(best.value):
+        raise UserError(
+            f"none of the {spec.budget.trials} trials measured {spec.metric}",
+            hint=f"the first error was: {next((row.error for row in rows if row.error), 'none reported')}",
+        )
+    winner = winner_spec(spec, best.parameters).model_dump(mode="json", by_alias=True)
+    sink = StringIO()
+    YAML().dump(winner, sink)
+    key = f"runs/{context.run_id}/winner.yaml"
+    context.store.write(key, sink.getvalue().encode())
+    failed = sum(row.status == "failed" for row in rows)
+    return {
+        "best": best.parameters,
+        "metric": spec.metric,
+        "value": best.value,
+        "winner": key,
+        "failed_trials": failed,
+    }
+
+
+def table(rows: list[TrialRow], spec: SweepSpec) -> Table:
+    """The trials, best first."""
+    view = Table(title=f"{len(rows)} trials by {spec.metric}", title_justify="left")
+    view.add_column("trial", justify="right")
+    for name in spec.space:
+        view.add_column(name.rsplit(".", 1)[-1] if not name.endswith(".name") else name.split(".")[-2], justify="right")
+    for title in ("steps", "seconds", spec.metric):
+        view.add_column(title, justify="right")
+    view.add_column("ended")
+    for place, row in enumerate(rows):
+        values = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.parameters.values()]
+        measured = [str(row.steps), f"{row.seconds:.1f}", f"{row.value:.4g}"]
+        view.add_row(str(row.trial), *values, *measured, row.status, style="bold" if place == 0 else None)
+    return view
+
+
+def _scheduler(spec: SweepSpec, steps: int) -> TrialScheduler:
+    if spec.scheduler.name == "none":
+        return FIFOScheduler()
+    return ASHAScheduler(
+        time_attr="step",
+        max_t=steps,
+        grace_period=min(spec.scheduler.grace_steps, steps),
+        reduction_factor=spec.scheduler.factor,
+    )

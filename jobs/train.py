@@ -1,0 +1,48 @@
+"""The training job: resolve the spec, train, publish the best weights."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cluster.code_version import code_version
+from cluster.context import RunContext
+from cluster.registry import move_alias, publish_model
+from cluster.runs import load_run
+from jobs.build import resolve
+from jobs.launch import launch
+from jobs.spec.train import TrainSpec
+
+TASKS = {"energy_force": "energy_forces", "flow_matching": "embed"}
+
+
+def run(spec: TrainSpec, context: RunContext) -> dict[str, Any]:
+    """Train and publish. Returns the outputs of the run: metrics, steps, dataset and, if published, the model."""
+    resolved = resolve(spec, context.store)
+    context.progress.say(
+        f"training {spec.model.name} on {resolved.dataset}: {spec.resources.workers} workers, "
+        f"{spec.strategy.kind} {f'ZeRO-{spec.strategy.zero_stage}' if spec.strategy.kind == 'deepspeed' else ''}"
+    )
+    outcome = launch(resolved, context, attempt=load_run(context.store, context.run_id).attempt)
+    outputs: dict[str, Any] = {"dataset": resolved.dataset, **outcome}
+    if spec.publish is None:
+        return outputs
+    with tempfile.TemporaryDirectory(prefix="equi-publish-") as folder:
+        context.store.download(f"runs/{context.run_id}/model", Path(folder))
+        reference = publish_model(
+            context.store,
+            spec.publish.as_,
+            Path(folder),
+            {
+                "task": TASKS[spec.objective.name],
+                "dataset": {"ref": resolved.dataset, "digest": resolved.dataset_digest},
+                "spec": resolved.spec.model_dump(mode="json", by_alias=True),
+                "code_version": code_version(),
+                "metrics": outcome["metrics"],
+                "run": context.run_id,
+            },
+        )
+    if spec.publish.alias:
+        why = f"published by run {context.run_id}"
+        move_alias(context.store, reference.name, spec.publish.alias, reference.version, who=context.run_id, why=why)
+    context.progress.say(f"published {reference}" + (f", alias {spec.publish.alias}" if spec.publish.alias else ""))
+    return {**outputs, "model": str(reference)}

@@ -1,0 +1,78 @@
+"""One training process, under Ray Train or inside a trial: the same set-up and the same loop."""
+
+import random
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cluster.dataset.read import load_manifest
+from cluster.store import open_store
+from equimodels.assemble import assemble, settings
+from equimodels.components import objectives
+from jobs.build import ResolvedTrain, sample_set
+from jobs.checkpoints import RunCheckpoints
+from jobs.loop import Outcome, train
+from jobs.ports import Checkpoints, Ports, Recorder
+from jobs.recorder import StoreRecorder
+from jobs.strategy.engine import Engine
+from jobs.strategy.single import SingleEngine
+from jobs.strategy.zero import ZeroEngine, device_of, quiet_environment
+from jobs.world import World
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker is told. Plain data: it travels to another process."""
+
+    store: str
+    run_id: str
+    attempt: int
+    resolved: dict[str, Any]
+
+
+def work(
+    task: Assignment,
+    world: World,
+    *,
+    recorder: Recorder | None = None,
+    checkpoints: Checkpoints | None = None,
+    emit: Callable[[Mapping[str, float]], None] = lambda values: None,
+    rank_on_node: int = 0,
+) -> Outcome:
+    """Train as one of `world`. Recorder and checkpoints are on the store unless given."""
+    resolved = ResolvedTrain.from_json(task.resolved)
+    spec = resolved.spec
+    gpu = spec.resources.gpus_per_worker > 0
+    torch.set_num_threads(spec.resources.cpus_per_worker)
+    device = device_of(rank_on_node, gpu=gpu)
+    with tempfile.TemporaryDirectory(prefix="equi-worker-") as folder:
+        scratch = Path(folder)
+        quiet_environment(scratch, gpu=gpu)
+        store = open_store(task.store)
+        manifest = load_manifest(store, resolved.dataset)
+        if manifest.digest != resolved.dataset_digest:
+            raise ValueError(f"dataset {resolved.dataset} is not the one this run was resolved with")
+        training, validation = (sample_set(manifest, store, resolved.dataset, s, spec) for s in ("train", "valid"))
+        # The same weights on every rank, whatever ran in this process before.
+        random.seed(spec.seed)
+        np.random.seed(spec.seed)  # third-party code draws from the legacy generator
+        torch.manual_seed(spec.seed)
+        model = assemble(resolved.description).to(device)
+        config = settings(objectives, spec.objective.name, spec.objective.params)
+        objective: Any = objectives.find(spec.objective.name).target(config, resolved.description.facts)
+        engine: Engine
+        if spec.strategy.kind == "single":
+            engine = SingleEngine(model, spec.optimizer, spec.strategy)
+        else:
+            engine = ZeroEngine(model, spec.optimizer, spec.strategy, world, batch=spec.data.batch.size)
+        ports = Ports(
+            recorder or StoreRecorder(store, task.run_id, task.attempt, spec.schedule.steps, emit),
+            checkpoints or RunCheckpoints(store, task.run_id, world, keep_last=spec.checkpoint.keep_last),
+            scratch,
+        )
+        return train(spec, engine, objective, training, validation, ports, world, device)
