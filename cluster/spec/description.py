@@ -15,9 +15,7 @@ UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10
 
 Memory = Annotated[
     str,
-    Field(
-        pattern=r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)$", description="a number and a unit: 512Mi, 64Gi"
-    ),
+    Field(pattern=r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)$", description="a number and a unit: 512Mi, 64Gi"),
 ]
 
 
@@ -72,7 +70,7 @@ class ClusterSpec(Frozen):
     namespace: str = Field(default="default", pattern=DNS_LABEL, description="of Kubernetes")
     image: str | None = Field(default=None, description="container image of every node")
     head: Head = Field(default_factory=Head)
-    workers: dict[str, WorkerGroup] = Field(default_factory=dict)
+    workers: dict[Annotated[str, Field(pattern=DNS_LABEL)], WorkerGroup] = Field(default_factory=dict)
 
     def most(self) -> dict[str, float]:
         """The capacity of the worker nodes when every group has grown to its largest: {"CPU": n, "GPU": n}."""
@@ -98,15 +96,11 @@ def check(spec: ClusterSpec, surroundings: Surroundings) -> list[Complaint]:
         place = ("workers", name)
         if group.type is not None and group.per_node == 0:
             found.append(
-                Complaint(
-                    (*place, "type"), "an accelerator type without accelerators", "per_node of 1 or more"
-                )
+                Complaint((*place, "type"), "an accelerator type without accelerators", "per_node of 1 or more")
             )
         if group.type is None and group.per_node > 0:
             found.append(
-                Complaint(
-                    (*place, "per_node"), "accelerators of no type", hint="add type, for example type: h200"
-                )
+                Complaint((*place, "per_node"), "accelerators of no type", hint="add type, for example type: h200")
             )
     return found
 
@@ -123,9 +117,7 @@ def _backend(spec: ClusterSpec) -> list[Complaint]:
         "address": {"head", "workers", "image", "namespace"},
         "kuberay": {"address", "token_file"},
     }[spec.backend]
-    found += [
-        Complaint((key,), f"does not apply to backend {spec.backend}") for key in sorted(foreign & given)
-    ]
+    found += [Complaint((key,), f"does not apply to backend {spec.backend}") for key in sorted(foreign & given)]
     if spec.backend == "kuberay":
         if not spec.workers:
             found.append(Complaint(("workers",), "backend kuberay needs at least one group of workers"))
