@@ -1,0 +1,1 @@
+"""One predictor per task: from a checked request item to an answer."""
