@@ -1,0 +1,50 @@
+"""Stopping in good order: SIGTERM and Ctrl-C become an exception in the main thread, once."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+
+class Stop(BaseException):
+    """The run is asked to end now. Not an Exception: a runner's `except Exception` must not swallow it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Stop, self.args
+
+
+class StopSignals:
+    """Context in which SIGTERM and SIGINT raise Stop. Only the first one does: the tidying up is left in peace."""
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self._requested = threading.Event()
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.getsignal(number) for number in self.SIGNALS}
+        self.install()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def install(self) -> None:
+        """Take the signals again from whoever took them inside, such as ray.init."""
+        for number in self.SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    @property
+    def requested(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._requested.is_set()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._requested.is_set():
+            return
+        self._requested.set()
+        raise Stop(signal.Signals(number).name)
