@@ -31,10 +31,9 @@ class Session:
 
     address: str  # host:port of the head's control service
     embedded: bool
-    capacity: Mapping[str, float] = field(
-        default_factory=dict
-    )  # what the cluster has now: {"CPU": n, "GPU": n}
+    capacity: Mapping[str, float] = field(default_factory=dict)  # what the cluster has now: {"CPU": n, "GPU": n}
     marker: str = ""  # EQUI_SESSION of every process of an embedded session
+    folder: Path | None = None  # scratch of an embedded session, gone with it however it ends
 
     def __str__(self) -> str:
         where = "this machine" if self.embedded else self.address
@@ -82,6 +81,7 @@ def _embedded(home: Path, cpus: int | None, gpus: int | None) -> Iterator[Sessio
         ):
             yield from _connected(
                 marker,
+                folder,
                 num_cpus=cpus or max(MINIMUM_CPUS, os.cpu_count() or 1),
                 num_gpus=gpus,
                 object_store_memory=OBJECT_STORE_BYTES,
@@ -96,10 +96,10 @@ def _embedded(home: Path, cpus: int | None, gpus: int | None) -> Iterator[Sessio
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[Session]:
     with _environment({"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}):
-        yield from _connected("", address=address)
+        yield from _connected("", None, address=address)
 
 
-def _connected(marker: str, **options: Any) -> Iterator[Session]:
+def _connected(marker: str, folder: Path | None, **options: Any) -> Iterator[Session]:
     """ray.init(options), the session, ray.shutdown(); inside, the environment is as the caller set it."""
     with _environment(
         {
@@ -113,9 +113,7 @@ def _connected(marker: str, **options: Any) -> Iterator[Session]:
         # Somebody may have imported Ray before us: read the environment again. (Cython, unseen by mypy.)
         _raylet.Config.initialize("")  # type: ignore[attr-defined]
         try:
-            context = ray.init(
-                log_to_driver=True, configure_logging=True, logging_level=logging.WARNING, **options
-            )
+            context = ray.init(log_to_driver=True, configure_logging=True, logging_level=logging.WARNING, **options)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             raise ClusterError(
                 f"no Ray session on {options.get('address', 'this machine')}: {_first_line(error)}",
@@ -131,6 +129,7 @@ def _connected(marker: str, **options: Any) -> Iterator[Session]:
                     if name in ("CPU", "GPU", "memory")
                 },
                 marker=marker,
+                folder=folder,
             )
         finally:
             ray.shutdown()
