@@ -1,15 +1,14 @@
-"""A sweep on a head that has no workers: the autoscaler (v2) starts real raylets for it and takes them away again.
+"""A sweep on a head that has no workers: the autoscaler (v2) starts real raylets for it and takes them away.
 
-Ray's ready-made autoscaling test cluster stops every Ray process of the machine, so this head is our own: a child of
-the test in its own session, with its own ports, folder and token. Everything it starts inherits a marker in the
-environment, because Ray renames its processes and moves some of them out of the session.
+Ray's ready-made autoscaling test cluster stops every Ray process of the machine, so this head is our own: a
+child of the test in its own session, with its own ports, folder and token. Everything it starts inherits a marker
+in the environment, because Ray renames its processes and moves some of them out of the session.
 """
 
 import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -22,10 +21,11 @@ from pathlib import Path
 import pytest
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
+from cluster.marker import VARIABLE, kill_leftovers
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 HERE = Path(__file__).parent / "autoscaling"
-MARKER = "EQUI_AUTOSCALING_TEST"
 LIMIT = 240.0  # seconds for the whole story; a quiet machine needs about 60
 
 
@@ -54,8 +54,8 @@ def free_ports(number: int) -> list[int]:
 def autoscaling(gcs_address: str) -> dict[str, object]:
     """The cluster file: no workers at first, at most two of one CPU; six idle seconds end one."""
     lists = (
-        "initialization_commands setup_commands head_setup_commands worker_setup_commands head_start_ray_commands "
-        "worker_start_ray_commands cluster_synced_files rsync_exclude rsync_filter"
+        "initialization_commands setup_commands head_setup_commands worker_setup_commands "
+        "head_start_ray_commands worker_start_ray_commands cluster_synced_files rsync_exclude rsync_filter"
     )
     worker = {"CPU": 1, "object_store_memory": 80 * 1024 * 1024}
     return {
@@ -86,34 +86,6 @@ def autoscaling(gcs_address: str) -> dict[str, object]:
     }
 
 
-def marked(marker: str) -> list[int]:
-    """Every process that inherited the marker, whatever it calls itself by now."""
-    sought = f"{MARKER}={marker}".encode()
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            if sought in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-        except OSError:  # it ended, or is not ours to read
-            continue
-    return found
-
-
-def end_all(marker: str) -> None:
-    """Kill what carries the marker until nothing does; a child forked in between is found in the next round."""
-    until = time.monotonic() + 30
-    while (left := marked(marker)) and time.monotonic() < until:
-        for process in left:
-            try:
-                os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        time.sleep(0.1)
-    assert not left, f"processes {left} of the head outlived the test"
-
-
 def listens(address: str) -> bool:
     host, _, port = address.rpartition(":")
     with socket.socket() as probe:
@@ -135,7 +107,8 @@ def head() -> Iterator[Head]:
     cluster = folder / "autoscaler.json"
     cluster.write_text(json.dumps(autoscaling(address)))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
-        MARKER: marker,
+        VARIABLE: marker,
+        "SPT_NOENV": "1",  # or Ray's new process titles overwrite the environment that shows the marker
         "PYTHONPATH": str(HERE),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
@@ -173,14 +146,13 @@ def head() -> Iterator[Head]:
             time.sleep(0.2)
         yield Head(address, environment, log, deadline)
     finally:
-        end_all(marker)
+        survivors = kill_leftovers(marker)
         process.wait(timeout=10)
         shutil.rmtree(folder, ignore_errors=True)
+        assert not survivors
 
 
-def test_a_sweep_grows_a_cluster_without_workers_and_leaves_it_without_workers(
-    head: Head, tmp_path: Path
-) -> None:
+def test_a_sweep_grows_a_cluster_without_workers_and_leaves_it_without_workers(head: Head, tmp_path: Path) -> None:
     arguments = [sys.executable, str(HERE / "sweep.py"), head.address, str(tmp_path), "4", "3"]
     seconds = head.deadline - time.monotonic()
     ran = subprocess.run(
@@ -194,9 +166,9 @@ def test_a_sweep_grows_a_cluster_without_workers_and_leaves_it_without_workers(
     )
     assert ran.returncode == 0, ran.stderr[-3000:] + head.log.read_text()[-3000:]
     report = json.loads(ran.stdout.splitlines()[-1])
-    assert report["errors"] == 0
+    assert report["errors"] == []
     assert report["scores"] == [0, 1, 1, 4]
     assert report["best"] == 2
-    assert report["workers"][0] == 0
+    assert report["workers"][0] == 0, report["workers"]
     assert 1 <= max(report["workers"]) <= 2
     assert report["workers"][-1] == 0

@@ -1,7 +1,7 @@
 """The driver of the autoscaling test: a small Ray Tune sweep, and what the cluster did while it ran.
 
 Run as `python sweep.py ADDRESS STORAGE TRIALS SECONDS LIMIT`. The last line it writes is one JSON object:
-`workers` (the number of live worker nodes each time it changed), `trials` (score of each trial), `errors`.
+`workers` (the number of live worker nodes each time it changed), `scores` of the trials, `best` x, `errors`.
 """
 
 import json
@@ -50,13 +50,15 @@ def main(address: str, storage: str, trials: int, seconds: float, limit: float) 
         tune_config=tune.TuneConfig(metric="score", mode="min", max_concurrent_trials=trials),
         run_config=tune.RunConfig(storage_path=storage, name="sweep", verbose=0),
     ).fit()
-    while live_workers() > 0 and time.monotonic() < deadline:
-        time.sleep(0.2)
+    # Ask the census, not Ray: a second observer could see the last worker go and stop the census before it does.
+    while census.seen[-1] > 0 and time.monotonic() < deadline:
+        time.sleep(0.1)
     census.over.set()
     census.join()
     scores = sorted(result.metrics["score"] for result in results if result.metrics)
     best = results.get_best_result().config["x"]
-    report = {"workers": census.seen, "scores": scores, "best": best, "errors": len(results.errors)}
+    errors = [repr(error) for error in results.errors]
+    report = {"workers": census.seen, "scores": scores, "best": best, "errors": errors}
     sys.stdout.write("\n" + json.dumps(report) + "\n")
     ray.shutdown()
 
