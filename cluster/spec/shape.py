@@ -89,3 +89,5 @@ def _inside(schema: Mapping[str, Any], key: str | int) -> Iterator[Mapping[str, 
         yield {}
     elif isinstance(schema.get("additionalProperties"), dict):
         yield schema["additionalProperties"]
+    else:  # a mapping whose keys follow a pattern; that one key does not is another problem
+        yield from schema.get("patternProperties", {}).values()

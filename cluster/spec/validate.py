@@ -43,7 +43,10 @@ def _problem(detail: ErrorDetails, document: Document, shape: Shape, unknown: li
     path = _path(detail["loc"], document.data, shape)
     kind = detail["type"]
     message, allowed, hint = f"found {describe(detail['input'], secret=is_secret(*path))}", shape.allowed(path), None
-    if kind == "missing":
+    if detail["loc"][-1:] == ("[key]",):
+        pattern = detail.get("ctx", {}).get("pattern")
+        message, allowed = "is not allowed as a name here", f"text like {pattern}" if pattern else detail["msg"]
+    elif kind == "missing":
         message = "is missing"
         meant = nearest(str(path[-1]), [str(p[-1]) for p in unknown if p[:-1] == path[:-1]])
         hint = f"{meant!r} is unknown here; was it meant?" if meant else shape.description(path)
