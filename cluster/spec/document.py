@@ -69,7 +69,9 @@ def parse_document(text: str, source: str, overrides: Sequence[str] = (), *, fol
         parsed.data = {}
     for override in overrides:
         _lay_over(parsed, override)
-    return Document(parsed.data, source, folder or Path.cwd(), parsed.places, tuple(parsed.problems))
+    secrets = frozenset(secret_values(parsed.data))
+    problems = tuple(problem.without(secrets) for problem in parsed.problems)
+    return Document(parsed.data, source, folder or Path.cwd(), parsed.places, problems)
 
 
 def _lay_over(parsed: tree.Tree, override: str) -> None:
@@ -77,7 +79,8 @@ def _lay_over(parsed: tree.Tree, override: str) -> None:
     path, equals, text = override.partition("=")
     here = Place(_shown(path, equals, text))
     if not equals or not all(path.split(".")):
-        parsed.problems.append(Problem(here, path, "is no override", "path.of.setting=value"))
+        shown = path if equals else ""  # without '=' it may be anything, a secret too
+        parsed.problems.append(Problem(here, shown, "is no override", "path.of.setting=value"))
         return
     value = tree.parse(text, here.source)
     if value.problems:

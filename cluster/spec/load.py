@@ -9,7 +9,6 @@ from cluster.front_door import KINDS
 from cluster.spec.complaints import Complaint, Surroundings
 from cluster.spec.document import Document, read_document
 from cluster.spec.problems import Problem, SpecError, dotted
-from cluster.spec.secrecy import redact
 from cluster.spec.validate import validate
 from cluster.spec.wording import describe, did_you_mean
 
@@ -81,8 +80,5 @@ def _kind(document: Document) -> str:
 
 
 def _problem(complaint: Complaint, document: Document) -> Problem:
-    secrets = document.secrets()
-    message, allowed, hint = (
-        redact(text, secrets) if text else None for text in (complaint.message, complaint.allowed, complaint.hint)
-    )
-    return Problem(document.place(complaint.path), dotted(complaint.path), message or "is wrong", allowed, hint)
+    place, path = document.place(complaint.path), dotted(complaint.path)
+    return Problem(place, path, complaint.message, complaint.allowed, complaint.hint).without(document.secrets())

@@ -1,9 +1,10 @@
 """What is wrong with a spec: where, what was found, what is allowed, and what may have been meant."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.errors import UserError
+from cluster.spec.secrecy import redact
 
 
 @dataclass(frozen=True, order=True)
@@ -27,6 +28,16 @@ class Problem:
     message: str
     allowed: str | None = None
     hint: str | None = None  # a line of its own
+
+    def without(self, secrets: frozenset[str]) -> "Problem":
+        """The same problem with every secret value blotted out."""
+        return Problem(
+            replace(self.place, source=redact(self.place.source, secrets)),
+            redact(self.path, secrets),
+            redact(self.message, secrets),
+            redact(self.allowed, secrets) if self.allowed else None,
+            redact(self.hint, secrets) if self.hint else None,
+        )
 
     def __str__(self) -> str:
         lines = [f"{self.place}  {self.path}".rstrip(), f"  {self.message}"]

@@ -20,6 +20,7 @@ DEEPEST = 60  # an alias of itself never ends
 Path = tuple[str | int, ...]
 
 _STANDARD = "tag:yaml.org,2002:"
+_TEXTS = {"str", "timestamp"}
 _SCALARS = {"int", "float", "bool", "null"}
 
 
@@ -59,7 +60,8 @@ class _Reader:
         self.values = 0
 
     def read(self, node: Node, path: Path, depth: int) -> Any:
-        self.tree.places.setdefault(path, self.place(node))
+        if not path or path not in self.tree.places:
+            self.tree.places[path] = self.place(node)
         self.values += 1
         if depth > DEEPEST or self.values > MOST_VALUES:
             reason = "levels, an alias of itself?" if depth > DEEPEST else "values, aliases of aliases?"
@@ -71,7 +73,10 @@ class _Reader:
             return self.mapping(node, path, depth)
         if isinstance(node, SequenceNode) and node.tag == f"{_STANDARD}seq":
             return [self.read(item, (*path, i), depth + 1) for i, item in enumerate(node.value)]
-        if isinstance(node, ScalarNode) and str(node.tag).startswith(_STANDARD):
+        kind = str(node.tag).removeprefix(_STANDARD)
+        if isinstance(node, ScalarNode) and kind in _TEXTS:
+            return node.value
+        if isinstance(node, ScalarNode) and kind in _SCALARS:
             return self.scalar(node, path)
         self.complain(self.place(node), path, "has a YAML tag", allowed="plain values, without '!'")
         return None
@@ -107,8 +112,6 @@ class _Reader:
         return own
 
     def scalar(self, node: ScalarNode, path: Path) -> Any:
-        if str(node.tag).removeprefix(_STANDARD) not in _SCALARS:
-            return node.value
         try:
             return self.constructor.construct_object(node)
         except (ValueError, YAMLError):

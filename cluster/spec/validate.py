@@ -7,7 +7,7 @@ from pydantic_core import ErrorDetails
 
 from cluster.spec.document import Document
 from cluster.spec.problems import Problem, SpecError, dotted
-from cluster.spec.secrecy import is_secret, redact
+from cluster.spec.secrecy import HIDDEN, is_secret, redact
 from cluster.spec.shape import Shape
 from cluster.spec.tree import Path
 from cluster.spec.wording import describe, did_you_mean, nearest
@@ -61,7 +61,9 @@ def _problem(detail: ErrorDetails, document: Document, shape: Shape, unknown: li
     else:
         hint = shape.description(path)
     secrets = document.secrets()
-    return Problem(document.place(path), dotted(path), redact(message, secrets), allowed, hint)
+    if is_secret(*path):  # in the words of a model's own check, however short
+        message = redact(message, secrets | {str(detail["input"]) or HIDDEN})
+    return Problem(document.place(path), dotted(path), message, allowed, hint).without(secrets)
 
 
 def _unknown(path: Path, shape: Shape) -> tuple[str, None, str | None]:
