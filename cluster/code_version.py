@@ -1,39 +1,36 @@
-"""Which code this is: written into every run record and model manifest."""
+"""Which code ran: the package's version and, in a checkout, the commit."""
 
-import functools
 import os
 import subprocess
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-VARIABLE = "EQUI_CODE_VERSION"  # on a cluster the sources travel without their history; the submitter tells
+VARIABLE = "EQUI_CODE_VERSION"  # a job on a cluster has the sources without their history: the submitter tells
+_ROOT = Path(__file__).resolve().parent.parent
 
 
-@functools.cache
+@lru_cache(maxsize=1)
 def code_version() -> str:
-    """`0.1.0+g1a2b3c4d5e6f` with `.dirty` for uncommitted changes; `0.1.0` where there is no git history."""
-    told = os.environ.get(VARIABLE)
-    if told:
+    """Such as '0.1.0+git.1a2b3c4d5e6f' or '0.1.0+git.1a2b3c4d5e6f.dirty'; only the first part outside a checkout."""
+    if told := os.environ.get(VARIABLE):
         return told
     try:
-        release = version("equimodels")
-    except PackageNotFoundError:
-        release = "0"
-    root = Path(__file__).parent.parent
-    if not (root / ".git").exists():  # some other repository may lie around an installed copy
-        return release
-    commit = _git(root, "rev-parse", "--short=12", "HEAD")
-    if not commit:
-        return release
-    dirty = ".dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else ""
-    return f"{release}+g{commit}{dirty}"
+        package = version("equimodels")
+    except PackageNotFoundError:  # Ray's working_dir ships the sources without their metadata
+        package = "0"
+    commit = _git("rev-parse", "--short=12", "HEAD") if (_ROOT / ".git").exists() else None
+    if commit is None:
+        return package
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    return f"{package}+git.{commit}" + (".dirty" if changed else "")
 
 
-def _git(root: Path, *arguments: str) -> str:
+def _git(*arguments: str) -> str | None:
+    """What git says about the checkout, or None where it is not installed or refuses."""
+    command = ["git", "-C", str(_ROOT), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

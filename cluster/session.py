@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cluster.environment import environment
 from cluster.errors import ClusterError
 from cluster.marker import VARIABLE, Leftover, kill_leftovers, leftover_processes, wait_until_gone
 from cluster.token import ensure_token
@@ -68,7 +69,7 @@ def _embedded(home: Path, cpus: int | None, gpus: int | None) -> Iterator[Sessio
     folder = Path(tempfile.mkdtemp(prefix="equi-"))
     watchdog = Watchdog(marker, folder)
     try:
-        with _environment(
+        with environment(
             {
                 VARIABLE: marker,
                 "RAY_AUTH_MODE": "token",
@@ -95,13 +96,13 @@ def _embedded(home: Path, cpus: int | None, gpus: int | None) -> Iterator[Sessio
 
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[Session]:
-    with _environment({"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}):
+    with environment({"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}):
         yield from _connected("", None, address=address)
 
 
 def _connected(marker: str, folder: Path | None, **options: Any) -> Iterator[Session]:
     """ray.init(options), the session, ray.shutdown(); inside, the environment is as the caller set it."""
-    with _environment(
+    with environment(
         {
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default; unset, every start warns
@@ -133,25 +134,6 @@ def _connected(marker: str, folder: Path | None, **options: Any) -> Iterator[Ses
             )
         finally:
             ray.shutdown()
-
-
-@contextlib.contextmanager
-def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Environment variables set (None: unset) inside, put back afterwards."""
-    before = {name: os.environ.get(name) for name in changes}
-    _assign(changes)
-    try:
-        yield
-    finally:
-        _assign(before)
-
-
-def _assign(values: Mapping[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 def _first_line(error: BaseException) -> str:
