@@ -19,6 +19,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
+from cluster.metrics import Meter
 from serve.auth import BearerAuth, Tokens
 from serve.batching import Budget, MicroBatcher
 from serve.body_limit import BodyLimit
@@ -26,6 +27,7 @@ from serve.docs_page import CONTENT_SECURITY_POLICY, render_docs
 from serve.health import Health
 from serve.predictors.interface import Predictor
 from serve.rejection import RejectedError
+from serve.request_metrics import RequestMetrics
 from serve.schemas import (
     UNITS,
     EmbedRequest,
@@ -60,12 +62,21 @@ class Served:
     predictor: Predictor[Any, Any, Any]
     batcher: MicroBatcher[Any, Any]
     health: Health
+    meter: Meter | None = None
 
     @classmethod
-    def of(cls, spec: EndpointSpec, model: str, predictor: Predictor[Any, Any, Any]) -> "Served":
-        """Batcher and health check by the spec."""
+    def of(
+        cls, spec: EndpointSpec, model: str, predictor: Predictor[Any, Any, Any], meter: Meter | None = None
+    ) -> "Served":
+        """Batcher and health check by the spec. meter: has the labels endpoint and model; None measures nothing."""
+
+        def on_batch(items: int, queued: int) -> None:
+            if meter is not None:
+                meter.observe("equi_batch_items", items)
+                meter.set("equi_queued_items", queued)
+
         budget = Budget(spec.budget, spec.batching.max_items, spec.batching.max_wait_ms / 1000)
-        batcher = MicroBatcher(predictor.predict, budget, max_queued=spec.limits.max_queued_items)
+        batcher = MicroBatcher(predictor.predict, budget, max_queued=spec.limits.max_queued_items, on_batch=on_batch)
         return cls(
             spec,
             model,
@@ -131,7 +142,9 @@ def build_app(served: Served, *, reference: str | None = None, tokens: Tokens | 
     _add_error_answers(app)
     app.add_middleware(BodyLimit, max_bytes=int(spec.limits.max_body_mb * 1e6))
     if tokens is not None:
-        app.add_middleware(BearerAuth, tokens=tokens)  # added last, so it is asked first
+        app.add_middleware(BearerAuth, tokens=tokens)  # added after, so it is asked before
+    if served.meter is not None:
+        app.add_middleware(RequestMetrics, meter=served.meter)
     return app
 
 

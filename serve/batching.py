@@ -104,8 +104,11 @@ class MicroBatcher(Generic[Item, Answer]):
         *,
         max_queued: int,
         clock: Callable[[], float] = time.monotonic,
+        on_batch: Callable[[int, int], None] = lambda items, queued: None,
     ) -> None:
+        """on_batch: told of every batch, how many items it has and how many wait behind it."""
         self._predict, self._budget, self._max_queued, self._clock = predict, budget, max_queued, clock
+        self._on_batch = on_batch
         self._queue: deque[_Waiting[Item]] = deque()
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forward")
@@ -224,6 +227,7 @@ class MicroBatcher(Generic[Item, Answer]):
             self._fail(batch, RuntimeError(f"the forward could not be run: {type(error).__name__}"))
             return
         self.batches += 1
+        self._on_batch(len(batch), len(self._queue))
         rate = (self._clock() - started) / max(1, sum(w.cost for w in batch))
         self._seconds_per_cost = rate if self.batches == 1 else 0.8 * self._seconds_per_cost + 0.2 * rate
         for w, outcome in zip(batch, outcomes, strict=True):

@@ -15,6 +15,7 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
@@ -72,6 +73,13 @@ class Auth(Frozen):
     """Who may ask. Tokens are compared with the `Authorization: Bearer` header of every /v1 request."""
 
     token_file: Path = Field(description="one token per line, '#' starts a comment; read where the replicas run")
+
+    @field_validator("token_file")
+    @classmethod
+    def _from_anywhere(cls, path: Path) -> Path:
+        if not path.expanduser().is_absolute():
+            raise ValueError(f"token_file is {path}; allowed: an absolute path, or one that starts with ~/")
+        return path
 
 
 class Limits(Frozen):

@@ -1,7 +1,7 @@
 """From a folder with a model's files to the predictor of a task."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +9,11 @@ import torch
 
 from cluster.errors import UserError
 from equimodels.checkpoint import load_model
+from serve.capability import tasks_of
 from serve.predictors.embedding import EmbeddingPredictor
 from serve.predictors.energy import EnergyPredictor
 from serve.predictors.interface import Predictor
 from serve.spec import EndpointSpec, Task
-
-# What a model's own facts say about what it can do: read from model.json, so that no weights need be loaded
-# to check.
-NEEDS: dict[Task, frozenset[str]] = {
-    "energy_forces": frozenset({"species", "reference_energies"}),
-    "embed": frozenset({"shape", "mean", "std"}),
-}
-
-
-def tasks_of(facts: Mapping[str, Any]) -> tuple[Task, ...]:
-    """The tasks that a model with these facts can serve."""
-    return tuple(task for task, needed in NEEDS.items() if needed <= facts.keys())
 
 
 def load_predictor(
