@@ -1,7 +1,7 @@
 """From a training spec to objects: names become classes, references become versions, data becomes tensors."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cluster.dataset.manifest import DatasetManifest
@@ -11,10 +11,10 @@ from cluster.errors import UserError
 from cluster.store import Store
 from equimodels.assemble import ModelDescription, settings
 from equimodels.components import models, objectives
-from jobs.data.samples import ImageSet, SampleSet, StructureSet
+from jobs.data.images import ImageSet
+from jobs.data.samples import SampleSet
+from jobs.data.structures import StructureSet
 from jobs.spec.train import TrainSpec
-
-SET_KINDS = {"structures": "structures", "images": "images"}
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,3 @@ def sample_set(manifest: DatasetManifest, store: Store, reference: str, split: s
         return ImageSet(table)
     config = settings(models, spec.model.name, spec.model.params)
     return StructureSet(table, cutoff=config.cutoff)
-
-
-def with_run_name(resolved: ResolvedTrain, name: str) -> ResolvedTrain:
-    """The same training under another name."""
-    return replace(resolved, spec=resolved.spec.with_changes({"name": name}))

@@ -1,4 +1,4 @@
-"""What the training loop says to the world outside, and how it remembers. The loop knows nothing else of the platform."""
+"""What the training loop says to the world outside, and how it remembers; it knows nothing else of the platform."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

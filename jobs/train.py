@@ -1,6 +1,7 @@
 """The training job: resolve the spec, train, publish the best weights."""
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def run(spec: TrainSpec, context: RunContext) -> dict[str, Any]:
     outputs: dict[str, Any] = {"dataset": resolved.dataset, **outcome}
     if spec.publish is None:
         return outputs
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="equi-publish-") as folder:
         context.store.download(f"runs/{context.run_id}/model", Path(folder))
         reference = publish_model(
@@ -45,4 +47,4 @@ def run(spec: TrainSpec, context: RunContext) -> dict[str, Any]:
         why = f"published by run {context.run_id}"
         move_alias(context.store, reference.name, spec.publish.alias, reference.version, who=context.run_id, why=why)
     context.progress.say(f"published {reference}" + (f", alias {spec.publish.alias}" if spec.publish.alias else ""))
-    return {**outputs, "model": str(reference)}
+    return {**outputs, "model": str(reference), "publish_seconds": time.monotonic() - started}

@@ -1,20 +1,10 @@
-"""From an Arrow table of a dataset to batches of tensors.
+"""What the training loop reads from: samples by number.
 
-A sample set is held in memory whole: the readers that stream shards replace it behind the same two methods.
+A sample set is held in memory whole; the readers that stream shards will stand behind the same methods.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
-
-import numpy as np
-import pyarrow as pa
-import torch
-from numpy.typing import NDArray
-
-from equimodels.models.graph import AtomGraph, Structure
-from equimodels.models.images import ImageBatch
-from equimodels.models.neighbours import neighbour_pairs
-from equimodels.objectives.energy_force import LabelledGraph
 
 
 class SampleSet(Protocol):
@@ -33,66 +23,3 @@ class SampleSet(Protocol):
     def facts(self) -> Iterator[Any]:
         """Samples as plain arrays, in the form that the model's `gather_facts` reads."""
         ...
-
-
-class StructureSet:
-    """Labelled structures. Neighbours are found once, when the set is made."""
-
-    def __init__(self, table: pa.Table, *, cutoff: float) -> None:
-        self._ids = table["id"].to_pylist()
-        self._numbers = [np.asarray(row, dtype=np.int64) for row in _rows(table["numbers"])]
-        self._positions = [np.asarray(row, dtype=np.float64).reshape(-1, 3) for row in _rows(table["positions"])]
-        self._forces = [np.asarray(row, dtype=np.float64).reshape(-1, 3) for row in _rows(table["forces"])]
-        self._energy = table["energy"].to_numpy()
-        self._structures = [
-            Structure(torch.from_numpy(z), torch.from_numpy(r), torch.from_numpy(neighbour_pairs(r, cutoff)))
-            for z, r in zip(self._numbers, self._positions, strict=True)
-        ]
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def batch(self, indices: Sequence[int]) -> LabelledGraph:
-        graph = AtomGraph.collate([self._structures[i] for i in indices]).to(dtype=torch.get_default_dtype())
-        forces = torch.from_numpy(np.concatenate([self._forces[i] for i in indices]))
-        energy = torch.from_numpy(self._energy[list(indices)])
-        return LabelledGraph(graph, energy, forces.to(torch.get_default_dtype()))
-
-    def identifiers(self, indices: Sequence[int]) -> list[str]:
-        return [self._ids[i] for i in indices]
-
-    def facts(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], float, NDArray[np.float64]]]:
-        return zip(self._numbers, self._positions, map(float, self._energy), self._forces, strict=True)
-
-
-class ImageSet:
-    """Labelled images."""
-
-    def __init__(self, table: pa.Table) -> None:
-        field = table.schema.field("pixels")
-        shape = [int(n) for n in (field.metadata or {})[b"shape"].decode().strip("[]").split(",")]
-        flat = table["pixels"].combine_chunks()
-        values = flat.flatten().to_numpy(zero_copy_only=False)
-        self._ids = table["id"].to_pylist()
-        self._pixels = torch.from_numpy(np.array(values, dtype=np.float32).reshape(-1, *shape))
-        self._labels = torch.from_numpy(np.array(table["label"].to_numpy(), dtype=np.int64))
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def batch(self, indices: Sequence[int]) -> ImageBatch:
-        chosen = torch.as_tensor(indices, dtype=torch.int64)
-        return ImageBatch(self._pixels[chosen].to(torch.get_default_dtype()), self._labels[chosen])
-
-    def identifiers(self, indices: Sequence[int]) -> list[str]:
-        return [self._ids[i] for i in indices]
-
-    def facts(self) -> Iterator[NDArray[np.float32]]:
-        return iter(self._pixels.numpy())
-
-
-def _rows(column: pa.ChunkedArray) -> list[NDArray[Any]]:
-    """The lists of a list column as views of one flat buffer, without a Python object for every number."""
-    array = column.combine_chunks()
-    offsets = array.offsets.to_numpy()
-    return np.split(array.flatten().to_numpy(), offsets[1:-1] - offsets[0]) if len(array) else []

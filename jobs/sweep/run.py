@@ -66,7 +66,8 @@ def run(spec: SweepSpec, context: RunContext) -> dict[str, Any]:
             f"none of the {spec.budget.trials} trials measured {spec.metric}",
             hint=f"the first error was: {next((row.error for row in rows if row.error), 'none reported')}",
         )
-    winner = winner_spec(spec, best.parameters).model_dump(mode="json", by_alias=True)
+    pinned = winner_spec(spec, best.parameters).with_changes({"data.uri": f"datasets/{resolved[0].dataset}"})
+    winner = pinned.model_dump(mode="json", by_alias=True)
     sink = StringIO()
     YAML().dump(winner, sink)
     key = f"runs/{context.run_id}/winner.yaml"

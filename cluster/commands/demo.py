@@ -1,0 +1,32 @@
+"""`equi demo`: the whole way on this machine."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cluster.commands.options import DEFAULT_STORE, StoreOption
+from cluster.errors import UserError
+
+
+def demo(
+    task: Annotated[str, typer.Option(help="ethanol (a potential) or digits (embeddings).")] = "ethanol",
+    store: StoreOption = DEFAULT_STORE,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the endpoint up until Ctrl-C.")] = False,
+) -> None:
+    """Label or ingest real data, sweep, train with DeepSpeed, publish, deploy, and check through the endpoint."""
+    from cluster.demo.plan import PLANS
+    from cluster.demo.show import run_demo
+    from cluster.stopping import Stop
+
+    if task not in PLANS:
+        raise UserError(f"there is no demo {task!r}", allowed=", ".join(PLANS))
+    from rich.console import Console
+
+    console = Console()
+    try:
+        run_demo(task, store, Path(".equi"), keep=keep, console=console)
+    except Stop:
+        console.print("stopped; nothing is left running, and everything on the store is complete")
+        sys.exit(130 if not keep else 0)
