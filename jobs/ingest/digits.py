@@ -25,9 +25,7 @@ def read_digits(settings: DigitsSettings, folder: Path) -> Reading:
     bunch = load_digits()
     pixels = (bunch.images / _BRIGHTEST).astype(np.float32)[:, None]
     rows = [
-        ImageRow(
-            id=f"digit-{i:04d}", pixels=image, label=int(label), group=f"digit-{i:04d}", split=UNASSIGNED
-        )
+        ImageRow(id=f"digit-{i:04d}", pixels=image, label=int(label), group=f"digit-{i:04d}", split=UNASSIGNED)
         for i, (image, label) in enumerate(zip(pixels, bunch.target, strict=True))
     ]
     version = importlib.metadata.version("scikit-learn")

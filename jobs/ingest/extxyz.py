@@ -22,10 +22,8 @@ class ExtxyzSettings(BaseModel):
     test_file: str | None = None  # every frame of it goes to the test split
     energy_key: str = "energy"  # eV; "energy" and "forces" are what ASE reads into its calculator
     forces_key: str = "forces"  # eV/angstrom
-    group_key: str | None = None  # a per-frame value that names the trajectory
-    skip_single_atoms: bool = (
-        True  # isolated atoms are reference energies, not structures to learn forces from
-    )
+    group_key: str | None = None  # a value of each frame that names its trajectory; then split by group
+    skip_single_atoms: bool = True  # isolated atoms are reference energies, not structures to learn forces from
 
 
 def read_extxyz(settings: ExtxyzSettings, folder: Path) -> Reading:
@@ -67,7 +65,7 @@ def _frames(path: Path, settings: ExtxyzSettings, prefix: str) -> list[Structure
                 positions=np.asarray(atoms.positions, dtype=np.float64),
                 energy=float(energy),
                 forces=np.asarray(forces, dtype=np.float64),
-                group=str(group) if group is not None else path.stem,
+                group=str(group) if group is not None else f"{prefix}-{number:06d}",
                 split=UNASSIGNED,
             )
         )

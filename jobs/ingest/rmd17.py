@@ -57,13 +57,14 @@ def _frames(path: Path, prefix: str) -> list[StructureRow]:
             f"{len(numbers)} atoms do not fit each other"
         )
     return [
+        # One trajectory, but frames far apart and in random order (Christensen and von Lilienfeld): each its own group.
         StructureRow(
             id=f"{prefix}-{i:06d}",
             numbers=numbers,
             positions=positions[i].astype(np.float64),
             energy=float(energies[i]) * KCAL_PER_MOL,
             forces=forces[i].astype(np.float64) * KCAL_PER_MOL,
-            group=path.stem,
+            group=f"{prefix}-{i:06d}",
             split=UNASSIGNED,
         )
         for i in range(len(energies))

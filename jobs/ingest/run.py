@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from cluster.context import RunContext
@@ -13,8 +12,7 @@ from cluster.errors import UserError
 from jobs.ingest.readers import find_reader, settings_of
 from jobs.ingest.reading import Reading
 from jobs.ingest.rows import image_table, structure_table
-from jobs.ingest.split import assign_splits
-from jobs.ingest.statistics import image_statistics, structure_statistics
+from jobs.ingest.split import Unsplit, assign_splits
 from jobs.spec.dataset import DatasetSpec
 
 
@@ -28,13 +26,11 @@ def run(spec: DatasetSpec, context: RunContext) -> dict[str, Any]:
         reading = reader.read(settings_of(spec.source), Path.cwd())
         table = split_table(reading, spec)
         task.advance(rows=len(table))
-        statistics = image_statistics(table) if reader.kind == "images" else structure_statistics(table)
         manifest = publish_dataset(
             context.store,
             spec.dataset_name,
             table,
             kind=reader.kind,
-            statistics=statistics,
             provenance={
                 "kind": "dataset",
                 "run": context.run_id,
@@ -46,7 +42,7 @@ def run(spec: DatasetSpec, context: RunContext) -> dict[str, Any]:
         )
         task.advance()
     return {
-        "dataset": f"{manifest.name}@{manifest.version}",
+        "dataset": manifest.ref,
         "rows": manifest.rows,
         "splits": dict(manifest.splits),
         "digest": manifest.digest,
@@ -57,16 +53,13 @@ def split_table(reading: Reading, spec: DatasetSpec) -> pa.Table:
     """The rows that were read, each with its split."""
     if reading.images:
         images = reading.images
-        given = assign_splits(
-            [row.split for row in images], [row.label for row in images], spec.split, spec.seed
-        )
-        shape = np.shape(images[0].pixels)
-        return image_table(
-            (replace(row, split=name) for row, name in zip(images, given, strict=True)),
-            (shape[0], shape[1], shape[2]),
-        )
+        unsplit = [Unsplit(row.split, row.group, row.label) for row in images]
+        splits = assign_splits(unsplit, spec.split, spec.seed)
+        channels, height, width = images[0].pixels.shape
+        rows = (replace(row, split=name) for row, name in zip(images, splits, strict=True))
+        return image_table(rows, (channels, height, width))
     if not reading.structures:
         raise UserError(f"source {spec.source.name!r} gave no rows")
     structures = reading.structures
-    given = assign_splits([row.split for row in structures], None, spec.split, spec.seed)
-    return structure_table(replace(row, split=name) for row, name in zip(structures, given, strict=True))
+    splits = assign_splits([Unsplit(row.split, row.group) for row in structures], spec.split, spec.seed)
+    return structure_table(replace(row, split=name) for row, name in zip(structures, splits, strict=True))

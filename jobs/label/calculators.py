@@ -14,7 +14,7 @@ from ase.calculators.calculator import Calculator
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.errors import NotFoundError, UserError
-from jobs.spec.label import MethodSpec
+from jobs.spec.frozen import Component
 
 
 class TbliteSettings(BaseModel):
@@ -63,7 +63,7 @@ def _tblite(params: dict[str, Any]) -> Calculator:
 METHODS: dict[str, Method] = {"tblite": Method(TbliteSettings, _tblite, ("tblite", "ase"))}
 
 
-def find_method(spec: MethodSpec) -> Method:
+def find_method(spec: Component) -> Method:
     """The method called `spec.name`, or an ASE calculator class `pkg.module:Class`. Raises NotFoundError."""
     if ":" not in spec.name:
         if spec.name not in METHODS:

@@ -9,7 +9,6 @@ from cluster.dataset.manifest import DatasetManifest
 from cluster.dataset.publish import publish_dataset
 from cluster.errors import UserError
 from jobs.ingest.rows import StructureRow, structure_table
-from jobs.ingest.statistics import structure_statistics
 from jobs.label.calculators import find_method
 from jobs.label.chunks import Chunk
 from jobs.label.split import split_trajectories
@@ -27,7 +26,7 @@ def publish_chunks(
     failures = [(chunk.trajectory, failure) for chunk in chunks for failure in chunk.block.failures]
     _refuse_empty_splits(spec, table, failures[0][1].message if failures else "")
     temperatures = [t for chunk in chunks for t in chunk.block.temperatures]
-    statistics = structure_statistics(table) | {
+    statistics = {
         "temperature_mean_K": sum(temperatures) / len(temperatures),
         "failed_frames": sum(1 for _, failure in failures if failure.frame >= 0),
     }

@@ -12,6 +12,7 @@ import numpy as np
 
 from cluster.context import RunContext
 from cluster.errors import ConflictError, UserError
+from cluster.stopping import Stop
 from cluster.store import Store
 from jobs.label.chunks import Chunk, Plan, chunk_key, decode
 from jobs.label.geometries import first_geometries
@@ -44,14 +45,12 @@ def run(spec: LabelSpec, context: RunContext) -> dict[str, Any]:
             failed += report.failed
             task.advance(report.kept + report.failed, failed=failed)
     if context.stop_requested():
-        context.progress.say(
-            "stopped; the finished chunks stay on the store and `equi resume` goes on after them"
-        )
-        return {}
+        context.progress.say("the finished chunks stay on the store; `equi resume` goes on after them")
+        raise Stop("a stop was requested")
     chunks = [chunk for t in trajectories for chunk in read_chunks(context.store, t, plan)]
     manifest = publish_chunks(spec, trajectories, chunks, context)
     return {
-        "dataset": f"{manifest.name}@{manifest.version}",
+        "dataset": manifest.ref,
         "rows": manifest.rows,
         "splits": dict(manifest.splits),
         "failed_frames": failed,

@@ -9,7 +9,8 @@ from cluster.store import open_store
 from jobs.label.calculators import find_method
 from jobs.label.chunks import Chunk, chunk_key, encode
 from jobs.label.md import Floats, State, check_first_geometry, first_state, run_block, trajectory_seed
-from jobs.spec.label import MethodSpec, MolecularDynamics
+from jobs.spec.frozen import Component
+from jobs.spec.label import MolecularDynamics
 
 # One thread a task: the trajectories are the parallelism. Set for the worker process before anything loads
 # tblite, because OpenMP reads it once.
@@ -27,7 +28,7 @@ class Trajectory:
     seed: int
     atoms: NDArray[np.int64]  # (N,) atomic numbers
     positions: Floats  # (N, 3) angstrom
-    method: MethodSpec
+    method: Component
     settings: MolecularDynamics
 
 
@@ -48,9 +49,7 @@ def label_block(trajectory: Trajectory, frames: range, before: Done | None) -> D
     """
     method = find_method(trajectory.method)
     if before is None:
-        check_first_geometry(
-            trajectory.atoms, trajectory.positions, method.calculator(trajectory.method.params)
-        )
+        check_first_geometry(trajectory.atoms, trajectory.positions, method.calculator(trajectory.method.params))
         seed = trajectory_seed(trajectory.seed, trajectory.number)
         state = first_state(trajectory.atoms, trajectory.positions, trajectory.settings, seed)
     else:

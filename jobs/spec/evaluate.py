@@ -1,29 +1,26 @@
 """The YAML of kind `evaluate`: a published model or a running endpoint against a split of a dataset."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-_STRICT = ConfigDict(extra="forbid", frozen=True)
+from jobs.spec.frozen import Frozen
+from jobs.spec.paths import below_spec
 
 StructureMetric = Literal["energy_mae_per_atom", "force_mae", "rotation"]
 ImageMetric = Literal["linear_probe"]
 
 
-class EvaluationData(BaseModel):
+class EvaluationData(Frozen):
     """Which rows are predicted."""
-
-    model_config = _STRICT
 
     uri: str  # "datasets/ethanol-xtb@1"
     split: Literal["train", "valid", "test"] = "test"
     limit: int | None = Field(default=None, ge=1, description="at most this many rows, from the front")
 
 
-class EvaluateSpec(BaseModel):
+class EvaluateSpec(Frozen):
     """What is predicted with what, and which figures are wanted. Without `metrics`: all that fit the data."""
-
-    model_config = _STRICT
 
     spec_version: Literal[1] = 1
     kind: Literal["evaluate"]
@@ -38,12 +35,17 @@ class EvaluateSpec(BaseModel):
     batch: int = Field(default=32, ge=1)  # rows a call
     rotations: int = Field(default=8, ge=1)  # structures turned for the metric "rotation"
 
+    @field_validator("token_file")
+    @classmethod
+    def _absolute(cls, value: str | None, info: ValidationInfo) -> Any:
+        return below_spec(value, info)
+
     @model_validator(mode="after")
     def _one_predictor(self) -> Self:
         if (self.model is None) == (self.endpoint is None):
             raise ValueError("give exactly one of 'model' and 'endpoint'")
         if self.token_file is not None and self.endpoint is None:
-            raise ValueError("'token_file' belongs to an 'endpoint'")
+            raise ValueError("token_file belongs to an endpoint; allowed: beside 'endpoint' only")
         return self
 
     def wants(self, metric: StructureMetric | ImageMetric) -> bool:

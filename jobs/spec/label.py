@@ -2,20 +2,22 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+from jobs.spec.frozen import Component, Frozen
+from jobs.spec.paths import below_spec
 
 
-class StructureSource(BaseModel):
+class StructureSource(Frozen):
     """Where the first geometries come from: one molecule of ASE's collection, or every frame of a file."""
 
-    model_config = _STRICT
-
     molecule: str | None = None  # a formula or name of ase.build.molecule, or a name such as "ethanol"
-    file: str | None = (
-        None  # extended XYZ, relative to the spec; trajectory i starts from frame i modulo frames
-    )
+    file: str | None = None  # extended XYZ, relative to the spec; trajectory i starts from frame i modulo frames
+
+    @field_validator("file")
+    @classmethod
+    def _absolute(cls, value: str | None, info: ValidationInfo) -> Any:
+        return below_spec(value, info)
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -24,31 +26,16 @@ class StructureSource(BaseModel):
         return self
 
 
-class MethodSpec(BaseModel):
-    """What computes an energy and forces: a registered name, or `pkg.module:Class` of an ASE calculator."""
-
-    model_config = _STRICT
-
-    name: str = "tblite"
-    params: dict[str, Any] = Field(default_factory=dict)
-
-
-class MolecularDynamics(BaseModel):
+class MolecularDynamics(Frozen):
     """Langevin dynamics at constant temperature; each trajectory has its own random numbers."""
-
-    model_config = _STRICT
 
     temperature_K: float = Field(default=300.0, gt=0, description="kelvin")  # noqa: N815  (the unit's symbol)
     trajectories: int = Field(default=4, ge=1)
     frames: int = Field(default=100, ge=1, description="frames kept of each trajectory")
     every_fs: float = Field(default=10.0, gt=0, description="femtoseconds between two kept frames")
-    timestep_fs: float = Field(
-        default=0.5, gt=0, le=5, description="femtoseconds; 0.5 resolves an O-H stretch"
-    )
+    timestep_fs: float = Field(default=0.5, gt=0, le=5, description="femtoseconds; 0.5 resolves an O-H stretch")
     equilibrate_fs: float = Field(default=250.0, ge=0, description="femtoseconds thrown away at the start")
-    friction: float = Field(
-        default=0.02, gt=0, description="per femtosecond; 0.02 forgets a velocity in 50 fs"
-    )
+    friction: float = Field(default=0.02, gt=0, description="per femtosecond; 0.02 forgets a velocity in 50 fs")
 
     @model_validator(mode="after")
     def _whole_steps(self) -> Self:
@@ -69,36 +56,30 @@ class MolecularDynamics(BaseModel):
         return round(self.equilibrate_fs / self.timestep_fs)
 
 
-class SamplingSpec(BaseModel):
+class SamplingSpec(Frozen):
     """How geometries are drawn."""
-
-    model_config = _STRICT
 
     name: Literal["md"] = "md"
     params: MolecularDynamics = Field(default_factory=MolecularDynamics)
 
 
-class TrajectorySplit(BaseModel):
+class TrajectorySplit(Frozen):
     """Whole trajectories go to one split: neighbouring frames never sit on both sides."""
-
-    model_config = _STRICT
 
     by: Literal["trajectory"] = "trajectory"
     valid: int = Field(default=1, ge=0, description="trajectories")
     test: int = Field(default=1, ge=0, description="trajectories")
 
 
-class LabelSpec(BaseModel):
+class LabelSpec(Frozen):
     """A dataset of structures with energies (eV) and forces (eV/angstrom), computed by a physical method."""
-
-    model_config = _STRICT
 
     spec_version: Literal[1] = 1
     kind: Literal["label"]
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = Field(default=0, ge=0)
     structures: StructureSource
-    method: MethodSpec = MethodSpec()
+    method: Component = Component(name="tblite")  # or an ASE calculator, pkg.module:Class
     sampling: SamplingSpec = SamplingSpec()
     split: TrajectorySplit = TrajectorySplit()
     publish_as: str | None = Field(default=None, alias="as", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")

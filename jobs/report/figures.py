@@ -1,0 +1,140 @@
+"""Figures as inline SVG: drawn without a display, readable on a light and on a dark page.
+
+Lines of the frame and all text are drawn in one colour that is then replaced by `currentColor`, so the page decides it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from jobs.report.sources import Curve, Floats
+
+_INK = "#0a0b0c"  # stands for the page's text colour until the SVG is written
+BLUE, ORANGE, GREY = "#3f7fc1", "#d9822b", "#8a94a0"
+_STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text: small, sharp, and in the page's font
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+}
+_TITLES = {
+    "loss": "loss",
+    "force_mae": "force MAE, eV/Å",
+    "energy_mae_per_atom": "energy MAE, eV/atom",
+    "lr": "learning rate",
+}
+
+
+def training_curves(curves: Mapping[str, Curve]) -> str:
+    """A panel for each quantity, its training and validation values in one; empty text where nothing was measured."""
+    quantities = [q for q in _TITLES if any(_quantity(name) == q and len(c.steps) for name, c in curves.items())]
+    quantities = [q for q in quantities if q != "lr"][:3]
+    if not quantities:
+        return ""
+    with mpl.rc_context(_STYLE):
+        figure = _blank(3.5 * len(quantities), 2.6)
+        for place, quantity in enumerate(quantities, start=1):
+            axes = figure.add_subplot(1, len(quantities), place)
+            for name, colour in ((f"train/{quantity}", GREY), (f"valid/{quantity}", BLUE)):
+                if name in curves:
+                    curve = curves[name]
+                    axes.plot(curve.steps, curve.values, color=colour, label=name.split("/")[0], marker=_marker(curve))
+            if all((curve.values > 0).all() for name, curve in curves.items() if _quantity(name) == quantity):
+                axes.set_yscale("log")
+            axes.set_title(_TITLES[quantity])
+            axes.set_xlabel("step")
+            axes.legend()
+        return _svg(figure, "curves", "Training and validation values over the steps of the training")
+
+
+def parity(reference: Floats, predicted: Floats, quantity: str, unit: str, *, centred: bool = False) -> str:
+    """Predicted against reference, with the diagonal. centred: both less the mean of the reference (energies, whose
+    origin means nothing)."""
+    origin = float(reference.mean()) if centred else 0.0
+    x, y = reference - origin, predicted - origin
+    low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
+    margin = 0.05 * (high - low) or 1.0
+    limits = (low - margin, high + margin)
+    with mpl.rc_context(_STYLE):
+        figure = _blank(3.6, 3.4)
+        axes = figure.add_subplot()
+        axes.plot(limits, limits, color=_INK, linewidth=0.6, alpha=0.6)
+        # As pixels inside the SVG: 2,000 dots are 0.23 MB as shapes, and a test split has more.
+        dots: Any = {"marker": "o", "markersize": 2.5, "color": BLUE, "alpha": 0.45, "markeredgewidth": 0}
+        axes.plot(x, y, linestyle="none", rasterized=True, **dots)
+        axes.set(xlim=limits, ylim=limits, aspect="equal")
+        less = " less the mean" if centred else ""
+        axes.set_xlabel(f"reference {quantity}{less}, {unit}")
+        axes.set_ylabel(f"predicted, {unit}")
+        axes.set_title(f"MAE {np.mean(np.abs(y - x)):.3g} {unit}")
+        return _svg(figure, f"parity-{quantity}", f"Predicted against reference {quantity}")
+
+
+def trial_curves(trials: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """The metric of every trial over its steps, the best trial in colour; empty text where no trial has a curve."""
+    drawn = [trial for trial in trials if trial.get("curve")]
+    if not drawn:
+        return ""
+    with mpl.rc_context(_STYLE):
+        figure = _blank(7.2, 2.8)
+        axes = figure.add_subplot()
+        for trial in reversed(drawn):  # the first is the best and is drawn last, on top
+            steps, values = zip(*trial["curve"], strict=True)
+            best = trial is drawn[0]
+            label = f"trial {trial.get('trial')}, the best" if best else None
+            colour, width = (ORANGE, 2.0) if best else (GREY, 1.0)
+            axes.plot(steps, values, color=colour, linewidth=width, label=label, marker="o", markersize=3)
+        if all(value > 0 for trial in drawn for _, value in trial["curve"]):
+            axes.set_yscale("log")
+        axes.set(xlabel="step", ylabel=metric)
+        axes.legend()
+        return _svg(figure, "trials", f"{metric} of every trial over its steps")
+
+
+def _quantity(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _marker(curve: Curve) -> str:
+    return "o" if len(curve.steps) < 3 else ""
+
+
+def _blank(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    figure.patch.set_alpha(0)
+    return figure
+
+
+def _svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an <svg> element. The name makes its inner ids differ from those of other figures of the page."""
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+    sink = StringIO()
+    with mpl.rc_context({"svg.hashsalt": name, "svg.id": name}):
+        figure.savefig(sink, format="svg", dpi=200, metadata={"Date": None, "Creator": None})
+    text = sink.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = re.sub(r"font-family: [^;\"]*;", "", text)  # the page's font
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)  # it names addresses on the network
+    text = re.sub(r'id="(\w+?_\d+|axes_\d+)"', rf'id="{name}-\1"', text)
+    return text.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)
