@@ -56,6 +56,11 @@ COMMANDS: dict[str, Command | Group] = {
         },
         OPERATE,
     ),
+    "store": Group(
+        "The object store.",
+        {"doctor": Command("cluster.commands.store:doctor", "Whether a store keeps what everything relies on.")},
+        OPERATE,
+    ),
     "dashboards": Group(
         "Grafana dashboards from the table of metrics.",
         {
