@@ -77,7 +77,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "endpoint": Kind(
             "a model of the registry behind HTTP; `equi deploy`",
             "serve.spec:EndpointSpec",
-            None,
+            "serve.deploy:run",
             "serve.check:check",
         ),
         "cluster": Kind(

@@ -20,6 +20,8 @@ from cluster.store import open_store
 from equimodels.assemble import assemble
 from equimodels.checkpoint import save_model
 from jobs.build import ResolvedTrain
+from jobs.metering import training_meter
+from jobs.spec.train import TrainSpec
 from jobs.worker import Assignment, work
 from jobs.world import World
 
@@ -82,7 +84,9 @@ def _worker(task: dict[str, Any]) -> dict[str, Any] | None:
     ray_context = ray.train.get_context()
     world = World(ray_context.get_world_rank(), ray_context.get_world_size())
     assignment = Assignment(**task)
-    outcome = work(assignment, world, rank_on_node=ray_context.get_local_rank())
+    batch = TrainSpec.model_validate(task["resolved"]["spec"]).data.batch.size
+    emit = training_meter(assignment.run_id, batch)
+    outcome = work(assignment, world, emit=emit, rank_on_node=ray_context.get_local_rank())
     if not world.leads:
         return None
     resolved = ResolvedTrain.from_json(assignment.resolved)

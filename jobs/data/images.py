@@ -7,6 +7,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from cluster.dataset.schema import image_shape
 from equimodels.models.images import ImageBatch
 
 
@@ -14,8 +15,7 @@ class ImageSet:
     """Labelled images."""
 
     def __init__(self, table: pa.Table) -> None:
-        field = table.schema.field("pixels")
-        shape = [int(n) for n in (field.metadata or {})[b"shape"].decode().strip("[]").split(",")]
+        shape = image_shape(table.schema)
         flat = table["pixels"].combine_chunks()
         values = flat.flatten().to_numpy(zero_copy_only=False)
         self._ids = table["id"].to_pylist()
