@@ -23,7 +23,7 @@ from cluster.front_door import KINDS, Kind
 from cluster.heartbeat import Heartbeat, stop_this_process
 from cluster.processes import this_process
 from cluster.progress import Progress
-from cluster.run_log import NAME, copied_output, keep_log, log_path
+from cluster.run_log import NAME, copied_output, fetch_log, keep_log, log_path
 from cluster.runs import RunError, RunRecord, happen, key, load_run, load_spec_text, update_run
 from cluster.session import Session, open_session
 from cluster.stopping import Stop, StopSignals
@@ -57,6 +57,8 @@ def run_driver(
         return _tell(error)
     log = log_path(store, run_id, home)
     try:
+        if record.attempt > 1:
+            fetch_log(store, run_id, log)
         # A local driver was started with its output in that file; a Ray job's output belongs to Ray.
         with copied_output(log) if record.where.mode == "cluster" else contextlib.nullcontext():
             return _drive(store, record, home, cpus, kinds)

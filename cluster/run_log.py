@@ -4,9 +4,10 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cluster.errors import NotFoundError
 from cluster.runs import key
 from cluster.store import Store
 from cluster.store.local import LocalStore
@@ -25,6 +26,14 @@ def keep_log(store: Store, run_id: str, path: Path) -> None:
     in_store = isinstance(store, LocalStore) and path == store.root / key(run_id, NAME)
     if not in_store and path.exists():
         store.upload_file(path, key(run_id, NAME))
+
+
+def fetch_log(store: Store, run_id: str, path: Path) -> None:
+    """Lay the log of earlier attempts under that of this one, where this machine has not got it."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(NotFoundError):
+            store.download_file(key(run_id, NAME), path)
 
 
 @contextmanager

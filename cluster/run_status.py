@@ -18,6 +18,7 @@ Status = Literal["pending", "running", "succeeded", "failed", "stopped", "lost"]
 Event = Literal["start", "succeed", "fail", "stop", "lose", "resume"]
 
 ENDED: frozenset[Status] = frozenset({"succeeded", "failed", "stopped", "lost"})
+RESUMABLE: frozenset[Status] = ENDED - {"succeeded"}
 SILENT_S = 60.0  # twelve missed heartbeats
 
 _TRANSITIONS: dict[Event, tuple[frozenset[Status], Status]] = {
@@ -26,7 +27,7 @@ _TRANSITIONS: dict[Event, tuple[frozenset[Status], Status]] = {
     "fail": (frozenset({"pending", "running", "lost"}), "failed"),
     "stop": (frozenset({"pending", "running", "lost"}), "stopped"),
     "lose": (frozenset({"pending", "running"}), "lost"),
-    "resume": (frozenset({"failed", "stopped", "lost"}), "pending"),
+    "resume": (RESUMABLE, "pending"),
 }
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cluster.errors import ConflictError, NotFoundError, PreconditionFailedError, StoreError, UserError
 from cluster.processes import is_alive
-from cluster.run_status import ENDED, Event, Judgement, Status, judge, next_status
+from cluster.run_status import ENDED, RESUMABLE, Event, Judgement, Status, StatusError, judge, next_status
 from cluster.store import Store, decode_json, encode_json, swap_json
 
 RUN_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?")  # also fit for a Ray submission id and a label
@@ -173,6 +173,35 @@ def happen(store: Store, run_id: str, event: Event, *, attempt: int | None = Non
         return record.model_copy(update={"status": status, **times, **changes})
 
     return change_run(store, run_id, change)
+
+
+def cannot_resume(record: RunRecord, verdict: Judgement) -> StatusError:
+    """What is said to somebody who resumes a run that goes on or has succeeded."""
+    return StatusError(
+        f"run {record.id} is {verdict.status} and cannot be resumed",
+        allowed="a run that failed, was stopped or was lost",
+    )
+
+
+def next_attempt(store: Store, seen: RunRecord, verdict: Judgement, where: Where) -> RunRecord:
+    """Make an ended or lost run pending again, as its next attempt. Raises StatusError for any other.
+
+    seen: the record that was judged; ConflictError if somebody was faster.
+    """
+    if verdict.status not in RESUMABLE:
+        raise cannot_resume(seen, verdict)
+
+    def change(record: RunRecord) -> RunRecord:
+        if record.attempt != seen.attempt or record.status != seen.status:
+            raise ConflictError(f"run {seen.id} was changed meanwhile: it is {record.status}")
+        lost: Status = record.status if record.is_over else next_status(record.status, "lose")
+        fresh = {"submitted": _now(), "started": None, "ended": None, "stop_requested": False, "error": None}
+        status = next_status(lost, "resume")
+        return record.model_copy(
+            update={**fresh, "status": status, "attempt": record.attempt + 1, "where": where, "outputs": {}}
+        )
+
+    return change_run(store, seen.id, change)
 
 
 def change_run(store: Store, run_id: str, change: Callable[[RunRecord], RunRecord]) -> RunRecord:
