@@ -1,5 +1,7 @@
 """The registries of the library: one per kind of component a spec can name."""
 
+from typing import Any
+
 from torch import nn
 
 from equimodels.registry import Registry
@@ -11,6 +13,6 @@ radial_bases: Registry[nn.Module] = Registry(
     "radial basis",
     ("equimodels.embeddings.bessel", "equimodels.embeddings.gaussian", "equimodels.embeddings.chebyshev"),
 )
-objectives: Registry[nn.Module] = Registry(
+objectives: Registry[Any] = Registry(
     "objective", ("equimodels.objectives.energy_force", "equimodels.objectives.flow_matching")
 )

@@ -1,0 +1,89 @@
+"""Atoms as a graph: one structure, and many of them as one graph without edges between them.
+
+Shapes: N atoms, E directed edges, B structures. Lengths in angstrom.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from equimodels.models.neighbours import neighbour_pairs
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One structure: numbers (n,) int64, positions (n, 3), edges (2, e) int64 [sender, receiver]."""
+
+    numbers: Tensor
+    positions: Tensor
+    edges: Tensor
+
+    @classmethod
+    def of(
+        cls, numbers: NDArray[Any], positions: NDArray[Any], cutoff: float, dtype: torch.dtype = torch.float64
+    ) -> Self:
+        """Find the edges within `cutoff` angstrom. Raises ValueError when the arrays do not fit each other."""
+        positions = np.asarray(positions, dtype=np.float64)
+        numbers = np.asarray(numbers, dtype=np.int64)
+        if positions.shape != (len(numbers), 3):
+            raise ValueError(f"positions have shape {positions.shape}; allowed: ({len(numbers)}, 3), one row an atom")
+        edges = torch.from_numpy(neighbour_pairs(positions, cutoff))
+        return cls(torch.from_numpy(numbers.copy()), torch.from_numpy(positions.copy()).to(dtype), edges)
+
+
+@dataclass(frozen=True)
+class AtomGraph:
+    """Structures side by side.
+
+    numbers (N,) int64; positions (N, 3); edges (2, E) int64 [sender, receiver]; shifts (E, 3), added to the vector from
+    sender to receiver (zero when not periodic); owner (N,) int64, the structure of each atom; structures: B.
+    """
+
+    numbers: Tensor
+    positions: Tensor
+    edges: Tensor
+    shifts: Tensor
+    owner: Tensor
+    structures: int
+
+    @classmethod
+    def collate(cls, structures: Sequence[Structure]) -> Self:
+        """One graph of all, in order. Raises ValueError for an empty sequence."""
+        if not structures:
+            raise ValueError("a graph needs at least one structure")
+        sizes = torch.tensor([len(structure.numbers) for structure in structures])
+        start = torch.cumsum(sizes, 0) - sizes
+        edges = torch.cat(
+            [structure.edges + offset for structure, offset in zip(structures, start, strict=True)], dim=1
+        )
+        positions = torch.cat([structure.positions for structure in structures])
+        return cls(
+            numbers=torch.cat([structure.numbers for structure in structures]),
+            positions=positions,
+            edges=edges,
+            shifts=positions.new_zeros(edges.shape[1], 3),
+            owner=torch.repeat_interleave(torch.arange(len(structures)), sizes),
+            structures=len(structures),
+        )
+
+    def usable_by_autograd(self) -> Self:
+        """The same graph with copies of the tensors that were made in inference mode, which autograd refuses."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        copies: dict[str, Any] = {name: value.clone() for name, value in tensors.items() if value.is_inference()}
+        return replace(self, **copies) if copies else self
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Move everything to `device`; cast lengths, not indices, to `dtype`."""
+        return replace(
+            self,
+            numbers=self.numbers.to(device),
+            positions=self.positions.to(device=device, dtype=dtype),
+            edges=self.edges.to(device),
+            shifts=self.shifts.to(device=device, dtype=dtype),
+            owner=self.owner.to(device),
+        )

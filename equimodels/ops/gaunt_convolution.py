@@ -1,0 +1,59 @@
+"""Edge convolution: the Gaunt product of sender features with a filter on each edge, summed at the receivers.
+
+Shapes: N atoms, E edges, C channels, n_i = (lmax_i + 1)^2, P grid points.
+"""
+
+import torch
+from torch import Tensor
+
+from equimodels.errors import require
+from equimodels.ops.exact import ExactTables
+from equimodels.ops.gaunt import grid_tables
+from equimodels.ops.spherical_harmonics import MAX_DEGREE, degree_of_each
+
+
+class GauntConvolution(ExactTables):
+    """out_i = sum over edges j -> i of x_j * (sum_l radial_l Y_l(edge)), as functions on the sphere.
+
+    The transform to the grid happens before the gather and the one back after the sum, both per atom instead of per
+    edge (a factor of E/N fewer). On the grid the filter is sum_l radial_l Z_l, with Z_l(p) = Y_l(edge) . Y_l(p) the
+    zonal function of the edge, the same for all channels. `degree` as for `GauntProduct`.
+    """
+
+    to_grid: Tensor
+    from_grid: Tensor
+    zonal: Tensor
+
+    def __init__(self, lmax_in: int, lmax_filter: int, lmax_out: int, degree: int | None = None) -> None:
+        super().__init__()
+        for name, lmax in (("lmax_in", lmax_in), ("lmax_filter", lmax_filter), ("lmax_out", lmax_out)):
+            require(0 <= lmax <= MAX_DEGREE, name, lmax, f"0 to {MAX_DEGREE}")
+        self.lmax_in, self.lmax_filter, self.lmax_out = lmax_in, lmax_filter, lmax_out
+        self.degree = lmax_in + lmax_filter + lmax_out if degree is None else degree
+        to_grid, from_grid = grid_tables(self.degree, max(lmax_in, lmax_filter), lmax_out)
+        width = (lmax_filter + 1) ** 2
+        degrees = degree_of_each(lmax_filter)
+        mask = degrees[:, None] == torch.arange(lmax_filter + 1)[None, :]
+        # The product with a constant needs no grid: its "zonal functions" are the coefficients themselves.
+        self.pointwise = lmax_in > 0 or lmax_filter != lmax_out
+        values = to_grid[:width] if self.pointwise else torch.eye(width, dtype=torch.float64)
+        self.add_table("to_grid", to_grid[: (lmax_in + 1) ** 2].contiguous())
+        self.add_table("from_grid", from_grid)
+        # One matrix from the harmonics of an edge to the zonal functions of all its degrees.
+        self.add_table("zonal", (mask[:, :, None] * values[:, None, :]).reshape(width, -1).contiguous())
+
+    def forward(self, features: Tensor, radial: Tensor, harmonics: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
+        """features: (N, C, n_in); radial: (E, C, lmax_filter + 1); harmonics: (E, n_filter), component-normalised.
+
+        sender, receiver: (E,) int64. Returns (N, C, n_out); an atom without edges gets zeros.
+        """
+        atoms, channels, _ = features.shape
+        edges = harmonics.shape[0]
+        zonal = (harmonics @ self.zonal).view(edges, self.lmax_filter + 1, -1)
+        if self.pointwise:
+            grid = (features @ self.to_grid).index_select(0, sender)
+            messages = grid * torch.bmm(radial, zonal)
+        else:
+            messages = torch.bmm(radial * features.index_select(0, sender), zonal)
+        total = messages.new_zeros(atoms, channels, messages.shape[-1]).index_add(0, receiver, messages)
+        return total @ self.from_grid if self.pointwise else total

@@ -1,0 +1,42 @@
+"""Many-body products: a polynomial of a function on the sphere, evaluated on the grid.
+
+Shapes: N atoms, C channels, n_i = (lmax_i + 1)^2, P grid points.
+"""
+
+import torch
+from torch import Tensor
+
+from equimodels.errors import require
+from equimodels.ops.exact import ExactTables
+from equimodels.ops.gaunt import grid_tables
+from equimodels.ops.spherical_harmonics import MAX_DEGREE
+
+
+class GauntPower(ExactTables):
+    """sum_k w_k f^k for k = 1..order, as a function on the sphere, cut off at degree `lmax_out`.
+
+    f is x / sqrt(n_in), which has unit variance on the grid when the coefficients have. All orders share one transform
+    back. The exact quadrature degree, the default, is order * lmax_in + lmax_out.
+    """
+
+    to_grid: Tensor
+    from_grid: Tensor
+
+    def __init__(self, lmax_in: int, lmax_out: int, order: int, degree: int | None = None) -> None:
+        super().__init__()
+        for name, lmax in (("lmax_in", lmax_in), ("lmax_out", lmax_out)):
+            require(0 <= lmax <= MAX_DEGREE, name, lmax, f"0 to {MAX_DEGREE}")
+        require(order >= 1, "order", order, "at least 1")
+        self.lmax_in, self.lmax_out, self.order = lmax_in, lmax_out, order
+        self.degree = order * lmax_in + lmax_out if degree is None else degree
+        to_grid, from_grid = grid_tables(self.degree, lmax_in, lmax_out)
+        self.add_table("to_grid", to_grid / (lmax_in + 1))
+        self.add_table("from_grid", from_grid)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """x: (N, C, n_in); weights: (N, C, order), or (C, order), of f, f^2, ... Returns (N, C, n_out)."""
+        grid = x @ self.to_grid
+        total = weights[..., -1:]
+        for k in reversed(range(self.order - 1)):  # Horner
+            total = torch.addcmul(weights[..., k : k + 1], total, grid)
+        return (total * grid) @ self.from_grid

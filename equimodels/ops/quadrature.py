@@ -1,0 +1,39 @@
+"""Quadrature on the unit sphere: points and weights that integrate polynomials exactly.
+
+Source: Lebedev and Laikov 1999, as tabulated by SciPy. The rules are symmetric under inversion and under the
+rotations of the octahedron, and need fewer points than a product of Gauss-Legendre and uniform azimuth.
+"""
+
+from functools import cache
+
+import torch
+from scipy.integrate import lebedev_rule
+from torch import Tensor
+
+from equimodels.errors import require
+
+# Every degree for which a Lebedev rule is tabulated.
+DEGREES: tuple[int, ...] = (*range(3, 32, 2), *range(35, 132, 6))
+
+
+def lebedev_degree(degree: int) -> int:
+    """The smallest tabulated degree that is at least `degree`. Raises SettingError outside 0..131."""
+    require(0 <= degree <= DEGREES[-1], "degree", degree, f"0 to {DEGREES[-1]}, the Lebedev rules SciPy has")
+    return next(tabulated for tabulated in DEGREES if tabulated >= degree)
+
+
+@cache
+def _rule(degree: int) -> tuple[Tensor, Tensor]:
+    points, weights = lebedev_rule(degree)
+    # SciPy lays points out as (3, P).
+    return torch.from_numpy(points.T.copy()), torch.from_numpy(weights.copy())
+
+
+def lebedev(degree: int) -> tuple[Tensor, Tensor]:
+    """Points (P, 3) on the unit sphere and weights (P,), float64; the weights sum to 4 pi.
+
+    Integrates every polynomial of degree <= `degree` exactly. Some weights of the rules of degree 13, 25 and 27 are
+    negative: never take their square root. Raises SettingError for a degree without a rule.
+    """
+    points, weights = _rule(lebedev_degree(degree))
+    return points.clone(), weights.clone()

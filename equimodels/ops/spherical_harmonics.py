@@ -1,0 +1,99 @@
+"""Real spherical harmonics, as polynomials in x, y, z.
+
+Order: index l*l + l + m with m = -l..l; the polar axis is y and the azimuth is atan2(x, z), with no Condon-Shortley
+phase, so that degree one is (x, y, z): the conventions of e3nn. Shapes: `...` any, n = (lmax + 1)^2 coefficients.
+"""
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from equimodels.errors import require
+
+Normalisation = Literal["integral", "component", "norm"]
+MAX_DEGREE = 12  # checked against an oracle up to here; the recursion itself has no limit
+
+
+def degree_slices(lmax: int) -> list[slice]:
+    """Where each degree l = 0..lmax lies among the (lmax + 1)^2 coefficients."""
+    return [slice(l * l, (l + 1) ** 2) for l in range(lmax + 1)]  # noqa: E741
+
+
+def degree_of_each(lmax: int) -> Tensor:
+    """(n,) int64: the degree of every coefficient."""
+    return torch.tensor([degree for degree in range(lmax + 1) for _ in range(2 * degree + 1)])
+
+
+def spherical_harmonics(
+    lmax: int, vectors: Tensor, *, normalisation: Normalisation = "component", normalise: bool = True
+) -> Tensor:
+    """vectors: (..., 3). Returns (..., n) in their dtype.
+
+    normalisation: `integral` makes the functions orthonormal on the sphere; `component` makes the mean square of each
+    one 1; `norm` makes each degree a unit vector. With `normalise=False` the vectors are taken as they are and degree l
+    is a homogeneous polynomial of degree l; else they are divided by their length, which must not be zero.
+
+    Everything is a polynomial of x, y, z (no angles), so all derivatives are finite at the poles.
+    Raises SettingError for lmax outside 0..12 or an unknown normalisation.
+    """
+    if normalise:
+        unit = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+        return harmonics_of_unit_vectors(lmax, unit, normalisation=normalisation)
+    return _recursion(lmax, vectors, normalisation, vectors.square().sum(dim=-1))
+
+
+def harmonics_of_unit_vectors(lmax: int, unit: Tensor, *, normalisation: Normalisation = "component") -> Tensor:
+    """As `spherical_harmonics`, for (..., 3) of length 1: right on the sphere only, and a third fewer operations.
+
+    The derivative is right for vectors that are kept on the sphere by what made them, such as a division by the length.
+    """
+    return _recursion(lmax, unit, normalisation, None)
+
+
+def _recursion(lmax: int, vectors: Tensor, normalisation: Normalisation, square: Tensor | None) -> Tensor:
+    """square: (...), the squared length, or None where it is 1."""
+    require(0 <= lmax <= MAX_DEGREE, "lmax", lmax, f"0 to {MAX_DEGREE}")
+    require(normalisation in get_args(Normalisation), "normalisation", normalisation, "integral, component, norm")
+    x, y, z = vectors.unbind(-1)
+    columns: dict[int, Tensor] = {}
+    one = torch.ones_like(y)
+    cosine, sine = one, torch.zeros_like(y)  # real and imaginary part of (z + i x)^m
+    sectoral = math.sqrt(1 / (4 * math.pi))
+    for m in range(lmax + 1):
+        if m:
+            cosine, sine = (z, x) if m == 1 else (z * cosine - x * sine, z * sine + x * cosine)
+            sectoral *= math.sqrt((2 * m + 1) / (2 * m)) * (math.sqrt(2) if m == 1 else 1)
+        for degree, legendre in enumerate(_legendre(lmax, m, sectoral, y, square), start=m):
+            centre = degree * degree + degree
+            factor = legendre * _scale(degree, normalisation)
+            columns[centre + m] = factor * cosine
+            if m:
+                columns[centre - m] = factor * sine
+    return torch.stack([columns[index] for index in range(len(columns))], dim=-1)
+
+
+def _scale(degree: int, normalisation: Normalisation) -> float:
+    """Factor from the orthonormal functions to those asked for."""
+    if normalisation == "integral":
+        return 1.0
+    component = math.sqrt(4 * math.pi)
+    return component if normalisation == "component" else component / math.sqrt(2 * degree + 1)
+
+
+def _legendre(lmax: int, m: int, sectoral: float, y: Tensor, square: Tensor | None) -> list[Tensor | float]:
+    """Normalised associated Legendre polynomials of order m, degrees m..lmax, without the factor sin^m.
+
+    The fully normalised three-term recursion (Holmes and Featherstone 2002), which neither over- nor underflows.
+    """
+    values: list[Tensor | float] = [sectoral]
+    for degree in range(m + 1, lmax + 1):
+        a = math.sqrt((4 * degree**2 - 1) / (degree**2 - m**2))
+        value: Tensor | float = values[-1] * (a * y)
+        if degree >= m + 2:
+            b = a * math.sqrt(((degree - 1) ** 2 - m**2) / (4 * (degree - 1) ** 2 - 1))
+            before = values[-2]
+            value = value - b * (before if square is None else before * square)
+        values.append(value)
+    return values
