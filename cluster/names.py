@@ -14,7 +14,7 @@ def checked_name(noun: str, name: str) -> str:
     """The name, unchanged. Raises `UserError` where it could not be a folder, part of a URL and of a reference."""
     if not _NAME.fullmatch(name):
         raise UserError(
-            f"{name!r} is no name for a {noun}",
+            f"{name!r} is no {noun} name",
             allowed="letters, digits, '.', '_' and '-', 1 to 100 of them, the first a letter or a digit",
         )
     return name

@@ -257,5 +257,5 @@ def test_a_column_of_another_type_says_what_is_wanted(store: Store) -> None:
 
 def test_a_name_that_is_no_folder_is_refused(store: Store) -> None:
     for name in ("", "a/b", "a@1", "../x", ".hidden", "a b"):
-        with pytest.raises(UserError, match="is no name for a dataset"):
+        with pytest.raises(UserError, match="is no dataset name"):
             publish(store, structures(), name=name)
