@@ -36,7 +36,10 @@ class EmbeddingPredictor:
         self.space = space
         self._embed, self._shape, self._budget = embed, (int(channels), int(rows), int(columns)), budget
         self._device, self._dtype = device, dtype
-        self.dim = int(self.predict([self.probe()])[0].shape[0])
+        (trial,) = self.predict([self.probe()])
+        if isinstance(trial, Exception):
+            raise trial
+        self.dim = len(trial)
         self.facts: Mapping[str, Any] = {
             **facts,
             "shape": list(self._shape),
@@ -48,7 +51,7 @@ class EmbeddingPredictor:
     def prepare(self, raw: Image) -> NDArray[np.float32]:
         """(C, H, W), (H, W) where there is one channel, or flat C*H*W. Raises RejectedError (422)."""
         try:
-            pixels = np.asarray(raw, dtype=np.float32)
+            pixels = np.asarray(raw, dtype=np.float64)
         except ValueError as error:
             raise RejectedError(422, "ragged", "rows of one image have different lengths") from error
         channels, rows, columns = self._shape
@@ -57,24 +60,26 @@ class EmbeddingPredictor:
         if pixels.shape != self._shape and not plain and not flat:
             message = f"the image has shape {pixels.shape}; the model takes {self._shape}: channels, rows, columns"
             raise RejectedError(422, "wrong_shape", message)
-        if not np.isfinite(pixels).all():
+        if not (np.abs(pixels) <= np.finfo(np.float32).max).all():  # NaN compares false, so it is caught too
             raise RejectedError(422, "bad_pixel", "a pixel is not a finite float32 number")
-        return pixels.reshape(self._shape)
+        return pixels.reshape(self._shape).astype(np.float32)
 
     def cost(self, item: NDArray[np.float32]) -> int:
         """Pixels, all channels."""
         return int(item.size)
 
-    def predict(self, items: list[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
-        """(D,) each, of Euclidean length 1. Raises RuntimeError if a feature is not finite or all are
-        zero."""
+    def predict(self, items: list[NDArray[np.float32]]) -> list[NDArray[np.float64] | Exception]:
+        """(D,) each, of Euclidean length 1. An image whose features are not finite, or all zero, fails alone."""
         with torch.no_grad():
             features = self._embed(torch.from_numpy(np.stack(items)).to(device=self._device, dtype=self._dtype))
         vectors: NDArray[np.float64] = features.detach().double().cpu().numpy()
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if not np.isfinite(length).all() or (length == 0).any():
-            raise RuntimeError("an embedding is not finite, or zero: it has no direction")
-        return list(vectors / length)
+        lengths = np.linalg.norm(vectors, axis=1)
+        return [
+            vector / length
+            if np.isfinite(length) and length > 0
+            else RejectedError(500, "no_direction", "the embedding of this image is not finite, or zero")
+            for vector, length in zip(vectors, lengths, strict=True)
+        ]
 
     def probe(self) -> NDArray[np.float32]:
         """A grey ramp."""

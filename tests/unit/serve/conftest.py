@@ -24,9 +24,8 @@ class SpringPredictor:
     """Double of a potential: energy = sum of |x|^2 / 2, force = -x. Gold (79) is unknown; a structure whose first
     coordinate is 13 is poison for the whole batch, 14 makes its own answer fail."""
 
-    facts = {"species": [1, 6, 8]}
-
     def __init__(self) -> None:
+        self.facts = {"species": [1, 6, 8]}
         self.batches: list[int] = []
         self.threads: set[str] = set()
         self.delay_s = 0.0
@@ -62,7 +61,8 @@ class SpringPredictor:
 class GreyPredictor:
     """Double of a representation model: the embedding of an image is its first two pixels."""
 
-    facts = {"space": "grey-000000000000", "dim": 2}
+    def __init__(self) -> None:
+        self.facts = {"space": "grey-000000000000", "dim": 2}
 
     def prepare(self, raw: Any) -> np.ndarray:
         return np.asarray(raw, dtype=float)
