@@ -1,6 +1,7 @@
 """Sending the dashboard, against a double of the part of Grafana's HTTP API that is used."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -182,11 +183,13 @@ def test_a_path_before_the_api_is_kept(grafana: GrafanaDouble) -> None:
         push_dashboard(f"{grafana.url}/grafana/", TOKEN, render_dashboard())
 
 
-def test_an_unreachable_server_is_told_with_its_reason(grafana: GrafanaDouble) -> None:
-    url = grafana.url
-    grafana.server_close()
-    with pytest.raises(GrafanaError, match=f"{url} cannot be reached: Connection refused"):
-        push_dashboard(url, TOKEN, render_dashboard())
+def test_an_unreachable_server_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.socket() as silent:  # bound, so that nobody else takes the port, and never listening
+        silent.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(GrafanaError, match=f"{url} cannot be reached: Connection refused"):
+            push_dashboard(url, TOKEN, render_dashboard())
 
 
 @pytest.mark.parametrize("url", ["grafana:3000", "ftp://grafana", "http://", "http://host:port", "http://h/?a=b"])
