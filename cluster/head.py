@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import ipaddress
 import json
+import logging
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -101,16 +102,27 @@ class Head:
                 except StopAsyncIteration:
                     return
 
-    def capacity(self) -> dict[str, float]:
-        """CPUs and GPUs of the nodes that are up; an autoscaler may add more."""
-        with _open(f"{self.address}/api/v0/nodes?detail=true", self._token) as answer:
-            nodes = json.load(answer)["data"]["result"]["result"]
+    def capacity(self) -> dict[str, float] | None:
+        """The most CPUs and GPUs the cluster can ever have; None where it may grow, or where nothing is known yet."""
+        report = self._json("/api/cluster_status")["data"]["clusterStatus"].get("autoscalerReport") or {}
+        nodes = self._json("/api/v0/nodes?detail=true")["data"]["result"]["result"]
+        if not has_fixed_nodes(report):
+            return None
         alive = [node.get("resources_total") or {} for node in nodes if node.get("state") == "ALIVE"]
         return {name: sum(float(node.get(name, 0)) for node in alive) for name in ("CPU", "GPU")}
+
+    def _json(self, path: str) -> dict[str, Any]:
+        try:
+            with _open(self.address + path, self._token) as answer:
+                document: dict[str, Any] = json.load(answer)
+        except (OSError, ValueError) as error:
+            raise ClusterError(f"the head at {self.address} does not tell about its nodes: {error}") from error
+        return document
 
     def _client(self) -> "JobSubmissionClient":
         from ray.job_submission import JobSubmissionClient
 
+        logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)  # it tells of every socket
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         # Ray lets these win over the address it is given, and would send our token there.
         with environment({"RAY_ADDRESS": None, "RAY_API_SERVER_ADDRESS": None}):
@@ -134,6 +146,16 @@ class Head:
             if "does not exist" in text or "status code 404" in text:
                 raise NotFoundError(f"the head at {self.address} knows no such job") from error
             raise ClusterError(f"the head at {self.address} could not {action}: {_gist(text)}") from error
+
+
+def has_fixed_nodes(report: Mapping[str, Any]) -> bool:
+    """Whether a head's autoscaler report says that nobody adds nodes.
+
+    A head without an autoscaler reports each node as a type of its own, `node_<node id>`; one with an autoscaler
+    reports the types it was configured with. No report yet: not known, so no.
+    """
+    types = report.get("nodeTypeMapping") or {}
+    return bool(types) and all(name == f"node_{node_id}" for node_id, name in types.items())
 
 
 def checked_address(address: str) -> str:
