@@ -16,17 +16,17 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the endpoint up until Ctrl-C.")] = False,
 ) -> None:
     """Label or ingest real data, sweep, train with DeepSpeed, publish, deploy, and check through the endpoint."""
-    from cluster.demo.plan import PLANS
+    from cluster.demo.plan import ABOUT, shipped_plan
     from cluster.demo.show import run_demo
     from cluster.stopping import Stop
 
-    if task not in PLANS:
-        raise UserError(f"there is no demo {task!r}", allowed=", ".join(PLANS))
+    if task not in ABOUT:
+        raise UserError(f"there is no demo {task!r}", allowed=", ".join(ABOUT))
     from rich.console import Console
 
     console = Console()
     try:
-        run_demo(task, store, Path(".equi"), keep=keep, console=console)
+        run_demo(shipped_plan(task), store, Path(".equi"), keep=keep, console=console)
     except Stop:
         console.print("stopped; nothing is left running, and everything on the store is complete")
         sys.exit(130 if not keep else 0)

@@ -9,39 +9,39 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Plan:
-    """The specs of one demo, as `package/path`, and what the demo is about in a sentence."""
+    """The specs of one demo, and what the demo is about in a sentence."""
 
     about: str
-    data: str  # kind label or dataset
-    sweep: str
-    endpoint: str
-    evaluate: str
+    data: Path  # kind label or dataset
+    sweep: Path
+    endpoint: Path
+    evaluate: Path
 
 
-PLANS: Mapping[str, Plan] = MappingProxyType(
+ABOUT: Mapping[str, str] = MappingProxyType(
     {
-        "ethanol": Plan(
-            about="an interatomic potential for ethanol from GFN2-xTB molecular dynamics",
-            data="jobs/specs/demo/ethanol/label.yaml",
-            sweep="jobs/specs/demo/ethanol/sweep.yaml",
-            endpoint="serve/specs/ethanol-endpoint.yaml",
-            evaluate="jobs/specs/demo/ethanol/evaluate.yaml",
-        ),
-        "digits": Plan(
-            about="64-dimensional embeddings of handwritten digits from a diffusion transformer",
-            data="jobs/specs/demo/digits/dataset.yaml",
-            sweep="jobs/specs/demo/digits/sweep.yaml",
-            endpoint="serve/specs/digits-endpoint.yaml",
-            evaluate="jobs/specs/demo/digits/evaluate.yaml",
-        ),
+        "ethanol": "an interatomic potential for ethanol from GFN2-xTB molecular dynamics",
+        "digits": "64-dimensional embeddings of handwritten digits from a diffusion transformer",
     }
 )
 
 
-def shipped(name: str) -> Path:
-    """The file of a shipped spec, `package/path`, wherever the package is installed."""
-    package, _, inside = name.partition("/")
-    found = find_spec(package)
+def shipped_plan(task: str) -> Plan:
+    """The plan of a task of `ABOUT`, from the specs that the packages ship."""
+    folder = _package("jobs") / "specs" / "demo" / task
+    data = next(path for path in (folder / "label.yaml", folder / "dataset.yaml") if path.exists())
+    return Plan(
+        about=ABOUT[task],
+        data=data,
+        sweep=folder / "sweep.yaml",
+        endpoint=_package("serve") / "specs" / f"{task}-endpoint.yaml",
+        evaluate=folder / "evaluate.yaml",
+    )
+
+
+def _package(name: str) -> Path:
+    """Where a package of the upper floor is installed; it is named, not imported."""
+    found = find_spec(name)
     if found is None or not found.submodule_search_locations:
-        raise ModuleNotFoundError(f"package {package} is not installed")
-    return Path(found.submodule_search_locations[0]) / inside
+        raise ModuleNotFoundError(f"package {name} is not installed")
+    return Path(found.submodule_search_locations[0])

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cluster.demo.plan import PLANS, shipped
+from cluster.demo.plan import Plan
 from cluster.demo.question import write_question
 from cluster.demo.stage import Stage
 from cluster.front_door import resolve
@@ -22,13 +22,13 @@ from cluster.token import ensure_token
 STEPS = 7
 
 
-def run_demo(task: str, store_uri: str, home: Path, *, keep: bool, console: Console) -> Path:
+def run_demo(plan: Plan, store_uri: str, home: Path, *, keep: bool, console: Console) -> Path:
     """Go the whole way; returns the path of summary.json.
 
     With `keep` the endpoint stays up until Ctrl-C. Raises Stop when interrupted: every process is gone by then, and
     what is on the store is complete.
     """
-    plan, started = PLANS[task], time.monotonic()
+    started = time.monotonic()
     folder = home / "demo"
     folder.mkdir(parents=True, exist_ok=True)
     store = open_store(store_uri)
@@ -44,12 +44,12 @@ def run_demo(task: str, store_uri: str, home: Path, *, keep: bool, console: Cons
             stage = Stage(store, session, signals, console, STEPS)
             stage.seconds["cluster"] = round(time.monotonic() - opening, 2)
             console.print(f"[dim]cluster: {stage.seconds['cluster']:.1f} s, {session}[/dim]", highlight=False)
-            data_name = load_spec(shipped(plan.data)).kind
+            data_name = load_spec(plan.data).kind
             with stage.step(data_name, "real data, labelled here and published as an Arrow dataset"):
-                data_run, data = stage.run(shipped(plan.data))
+                data_run, data = stage.run(plan.data)
                 console.print(f"dataset {data['dataset']}: {data['rows']} rows, splits {data['splits']}")
             with stage.step("sweep", "Ray Tune over embedding and architecture, halved asynchronously"):
-                sweep_run, sweep = stage.run(shipped(plan.sweep))
+                sweep_run, sweep = stage.run(plan.sweep)
                 winner = folder / "winner.yaml"
                 winner.write_bytes(store.read(sweep["winner"]))
             with stage.step("train", "the winner: Ray Train, two workers, DeepSpeed ZeRO-1"):
@@ -58,9 +58,7 @@ def run_demo(task: str, store_uri: str, home: Path, *, keep: bool, console: Cons
             with stage.step("publish", "safetensors and manifest in the registry"):
                 console.print(f"{train['model']}, trained on {train['dataset']} by run {train_run}", highlight=False)
             stage.seconds["publish"] = round(train["publish_seconds"], 2)
-            loaded = load_spec(
-                shipped(plan.endpoint), [f"auth.token_file={token.resolve()}", "http.port=0"], store=store
-            )
+            loaded = load_spec(plan.endpoint, [f"auth.token_file={token.resolve()}", "http.port=0"], store=store)
             with stage.recorded(loaded) as endpoint_run:
                 context = stage.context(endpoint_run.record.id, Path(scratch))
                 with stage.step("deploy", "a Ray Serve endpoint that follows the alias prod"):
@@ -68,10 +66,10 @@ def run_demo(task: str, store_uri: str, home: Path, *, keep: bool, console: Cons
                 try:
                     with stage.step("check", "unseen data through the endpoint, against knowing nothing"):
                         evaluate = f"endpoint={endpoint.url}", f"token_file={token.resolve()}"
-                        check_run, check = stage.run(shipped(plan.evaluate), *evaluate)
+                        check_run, check = stage.run(plan.evaluate, *evaluate)
                     runs = {"data": data_run, "sweep": sweep_run, "train": train_run, "check": check_run}
                     summary = {
-                        "task": task,
+                        "task": endpoint.task,
                         "dataset": data["dataset"],
                         "run": train_run,
                         "runs": runs,
