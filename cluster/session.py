@@ -87,6 +87,8 @@ def _embedded(home: Path, cpus: int | None, gpus: int | None) -> Iterator[Sessio
                 num_gpus=gpus,
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
+                # A worker's failure comes back with its traceback; the rest of what it prints is Ray's own chatter.
+                log_to_driver=False,
                 _node_ip_address="127.0.0.1",
                 _temp_dir=str(folder),
             )
@@ -114,7 +116,7 @@ def _connected(marker: str, folder: Path | None, **options: Any) -> Iterator[Ses
         # Somebody may have imported Ray before us: read the environment again. (Cython, unseen by mypy.)
         _raylet.Config.initialize("")  # type: ignore[attr-defined]
         try:
-            context = ray.init(log_to_driver=True, configure_logging=True, logging_level=logging.WARNING, **options)
+            context = ray.init(configure_logging=True, logging_level=logging.WARNING, **options)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             raise ClusterError(
                 f"no Ray session on {options.get('address', 'this machine')}: {_first_line(error)}",

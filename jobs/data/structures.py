@@ -1,6 +1,7 @@
 """Labelled structures of a dataset as batches of tensors."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from equimodels.objectives.energy_force import LabelledGraph
 
 
 class StructureSet:
-    """Labelled structures. Neighbours are found once, when the set is made."""
+    """Labelled structures. Neighbours are found once, at the first batch: who only wants the facts needs none."""
 
     def __init__(self, table: pa.Table, *, cutoff: float) -> None:
         self._ids = table["id"].to_pylist()
@@ -22,8 +23,12 @@ class StructureSet:
         self._positions = [np.asarray(row, dtype=np.float64).reshape(-1, 3) for row in _rows(table["positions"])]
         self._forces = [np.asarray(row, dtype=np.float64).reshape(-1, 3) for row in _rows(table["forces"])]
         self._energy = table["energy"].to_numpy()
-        self._structures = [
-            Structure(torch.from_numpy(z), torch.from_numpy(r), torch.from_numpy(neighbour_pairs(r, cutoff)))
+        self._cutoff = cutoff
+
+    @cached_property
+    def _structures(self) -> list[Structure]:
+        return [
+            Structure(torch.tensor(z), torch.tensor(r), torch.from_numpy(neighbour_pairs(r, self._cutoff)))
             for z, r in zip(self._numbers, self._positions, strict=True)
         ]
 

@@ -38,6 +38,10 @@ class TrialBoard(Callback):
         self._rows = [TrialRow(number, point) for number, point in enumerate(chosen)]
         self._metric, self._sign, self._steps, self._bar = metric, 1.0 if mode == "min" else -1.0, steps, bar
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For Tune's own record of the experiment: the rows, not the terminal."""
+        return {name: value for name, value in self.__dict__.items() if name != "_bar"}
+
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial has a process."""
         self._row(trial).status = "running"

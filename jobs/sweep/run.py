@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from io import StringIO
 from typing import Any
 
@@ -17,6 +18,10 @@ from jobs.spec.sweep import SweepSpec
 from jobs.sweep.board import TrialBoard, TrialRow
 from jobs.sweep.space import points, trial_spec, winner_spec
 from jobs.sweep.trial import run_trial
+
+
+# Tune's own frames and links; what there is to see is on the board.
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 
 def run(spec: SweepSpec, context: RunContext) -> dict[str, Any]:
