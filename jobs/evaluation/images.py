@@ -1,0 +1,112 @@
+"""The evaluation of a representation: what a linear classifier reads from it, beside raw pixels and an untrained twin.
+
+Shapes: B images of C channels, H x W pixels; D features.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from cluster.context import RunContext
+from cluster.dataset.schema import image_shape
+from cluster.errors import NotFoundError, UserError
+from cluster.progress import Task
+from cluster.registry import fetch_model
+from cluster.store import Store
+from equimodels.assemble import ModelDescription, assemble
+from equimodels.checkpoint import load_manifest
+from equimodels.errors import SettingError
+from equimodels.evaluation.linear_probe import ProbeResult, linear_probe
+from jobs.evaluation.frames import Floats
+from jobs.evaluation.local import LocalModel
+from jobs.evaluation.predictors import Predictor
+from jobs.spec.evaluate import EvaluateSpec
+
+
+def evaluate_images(
+    spec: EvaluateSpec, context: RunContext, predictor: Predictor, test: pa.Table, train: pa.Table
+) -> tuple[dict[str, float], pa.Table]:
+    """Accuracies of linear probes (0 to 1) fitted on the training rows, and the embeddings of the test rows.
+
+    Raises UserError where there is nothing to fit on.
+    """
+    if not len(train):
+        raise UserError(f"{spec.data.uri} has no train rows, and a linear probe is fitted on them")
+    with context.progress.task(f"embed with {predictor.name}", total=len(test) + len(train), unit="images") as task:
+        fitted = _embedded(predictor, pixels_of(train), spec.batch, task)
+        tested = _embedded(predictor, pixels_of(test), spec.batch, task)
+    figures: dict[str, float] = {"images": len(test), "dimensions": tested.shape[1]}
+    if spec.wants("linear_probe"):
+        result = probe(fitted, train, tested, test, spec.seed)
+        figures["linear_probe_accuracy"] = result.accuracy
+        figures["linear_probe_standard_error"] = result.standard_error
+        if spec.baseline:
+            raw = probe(_flat(pixels_of(train)), train, _flat(pixels_of(test)), test, spec.seed)
+            figures["raw_pixels_accuracy"] = raw.accuracy
+            twin = untrained(context.store, predictor.model, context.workdir / "untrained", spec.seed)
+            if twin is None:
+                context.progress.say(f"no untrained twin: {predictor.model} is not in this store")
+            else:
+                blank = [_unit(twin.embed(pixels_of(table))) for table in (train, test)]
+                figures["untrained_accuracy"] = probe(blank[0], train, blank[1], test, spec.seed).accuracy
+    return figures, _table(test, tested)
+
+
+def probe(fitted: Floats, train: pa.Table, tested: Floats, test: pa.Table, seed: int) -> ProbeResult:
+    """A linear probe of features (B, D) against the labels of both tables. Raises UserError for too few rows."""
+    labels = [torch.from_numpy(np.array(table["label"].to_numpy(), dtype=np.int64)) for table in (train, test)]
+    try:
+        return linear_probe(torch.from_numpy(fitted), labels[0], torch.from_numpy(tested), labels[1], seed=seed)
+    except SettingError as error:
+        raise UserError(f"no linear probe can be fitted: {error}") from error
+
+
+def untrained(store: Store, reference: str, folder: Path, seed: int) -> LocalModel | None:
+    """The architecture of a published model with fresh weights; None where this store does not have the model."""
+    try:
+        fetch_model(store, reference, folder)
+    except NotFoundError:
+        return None
+    description = ModelDescription.from_json(load_manifest(folder)["description"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Any = assemble(description)
+        if hasattr(model, "redraw_zero_init"):
+            model.redraw_zero_init()  # weights that start at zero make the twin the identity: no control at all
+    return LocalModel(f"untrained {reference}", model.eval())
+
+
+def pixels_of(table: pa.Table) -> NDArray[np.float32]:
+    """(B, C, H, W), in the table's order."""
+    if not len(table):
+        return np.empty((0, *image_shape(table.schema)), dtype=np.float32)
+    flat = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table["pixels"].chunks])
+    return flat.astype(np.float32).reshape(-1, *image_shape(table.schema))
+
+
+def _embedded(predictor: Predictor, pixels: NDArray[np.float32], batch: int, task: Task) -> Floats:
+    parts = []
+    for at in range(0, len(pixels), batch):
+        parts.append(_unit(predictor.embed(pixels[at : at + batch])))
+        task.advance(len(parts[-1]))
+    return np.concatenate(parts)
+
+
+def _unit(features: Floats) -> Floats:
+    """Rows of Euclidean length 1, as an endpoint gives them: so that a model and its endpoint get the same figure."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    scaled: Floats = features / np.where(lengths > 0, lengths, 1.0)
+    return scaled
+
+
+def _flat(pixels: NDArray[np.float32]) -> Floats:
+    return pixels.reshape(len(pixels), -1).astype(np.float64)
+
+
+def _table(test: pa.Table, embeddings: Floats) -> pa.Table:
+    rows = pa.array(list(embeddings), pa.list_(pa.float64()))
+    return pa.table({"id": test["id"], "label": test["label"], "embedding": rows})
