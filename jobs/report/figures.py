@@ -130,11 +130,13 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     for axes in figure.axes:
         axes.patch.set_alpha(0)
     sink = StringIO()
-    with mpl.rc_context({"svg.hashsalt": name, "svg.id": name}):
+    with mpl.rc_context({"svg.hashsalt": name}):
         figure.savefig(sink, format="svg", dpi=200, metadata={"Date": None, "Creator": None})
     text = sink.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     text = re.sub(r"font-family: [^;\"]*;", "", text)  # the page's font
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)  # it names addresses on the network
-    text = re.sub(r'id="(\w+?_\d+|axes_\d+)"', rf'id="{name}-\1"', text)
+    # Names of parts and references to them: several figures share one page.
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
     return text.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)

@@ -1,0 +1,225 @@
+"""Reports: everything is in the one file, nothing is fetched, nothing a user wrote becomes HTML."""
+
+import json
+import re
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from cluster.errors import NotFoundError
+from cluster.runs import RunError, create_run, happen
+from cluster.store import Store, open_store
+from jobs.report.demo import write_demo_report
+from jobs.report.figures import parity, training_curves, trial_curves
+from jobs.report.page import Section, Tile, page, table
+from jobs.report.run import write_run_report
+from jobs.report.sources import Curve, read_curves
+
+ALLOWED_ADDRESSES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, never fetched
+TRIALS = [
+    {"trial": 3, "parameters": {"model.params.lmax": 2}, "status": "complete", "steps": 60, "value": 0.1,
+     "seconds": 4.0, "curve": [[30, 0.2], [60, 0.1]]},
+    {"trial": 1, "parameters": {"model.params.lmax": 1}, "status": "failed", "steps": 0, "value": None, "seconds": 0.0,
+     "curve": []},
+]  # fmt: skip
+
+
+class Checked(HTMLParser):
+    """Refuses what a self-contained page must not have, and a tag that is not closed in order."""
+
+    VOID = frozenset({"meta", "br", "img", "path", "use", "image", "rect", "line"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "link", "iframe", "object"), tag
+        for name, value in attrs:
+            assert not name.startswith("on"), f"{tag} {name}"
+            if name in ("src", "href", "xlink:href"):
+                assert (value or "").startswith(("#", "data:")), f"{tag} fetches {value}"
+            if name == "id":
+                self.ids.append(value or "")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def checked(text: str) -> Checked:
+    parser = Checked()
+    parser.feed(text)
+    parser.close()
+    assert parser.open == []
+    assert set(re.findall(r"https?://[\w./-]+", re.sub(r"<(td|p|footer)[^>]*>.*?</\1>", "", text))) <= ALLOWED_ADDRESSES
+    return parser
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"))
+
+
+def measured(store: Store, run: str, file: str, rows: list[tuple[int, str, float]]) -> None:
+    steps, names, values = zip(*rows, strict=True)
+    sink = BytesIO()
+    pq.write_table(pa.table({"step": list(steps), "name": list(names), "value": list(values)}), sink)
+    store.write(f"runs/{run}/metrics/{file}.parquet", sink.getvalue())
+
+
+def predicted(store: Store, run: str) -> None:
+    rng = np.random.default_rng(0)
+    energies, forces = rng.normal(size=20), rng.normal(size=(20, 9))
+    sink = BytesIO()
+    columns = {
+        "id": [str(i) for i in range(20)],
+        "atoms": [3] * 20,
+        "energy": energies,
+        "predicted_energy": energies + 0.03,
+        "forces": list(forces),
+        "predicted_forces": list(forces + 0.1),
+    }
+    pq.write_table(pa.table(columns), sink)
+    store.write(f"runs/{run}/predictions.parquet", sink.getvalue())
+
+
+def whole(store: Store) -> dict[str, Any]:
+    rows = [(s, n, 1 / s) for s in (100, 200, 300) for n in ("train/loss", "valid/loss", "valid/force_mae")]
+    measured(store, "train-1", "001-00000300", rows)
+    predicted(store, "check-1")
+    store.write("runs/sweep-1/trials.json", json.dumps(TRIALS).encode())
+    return {
+        "dataset": "ethanol-xtb@1",
+        "run": "train-1",
+        "model": "ethanol@1",
+        "endpoint": "http://127.0.0.1:8000",
+        "metrics": {
+            "force_mae_ev_per_ang": 0.1,
+            "force_mean_abs_ev_per_ang": 0.8,
+            "energy_mae_per_atom_ev": 0.01,
+            "baseline_energy_mae_per_atom_ev": 0.02,
+            "rotation_rel_error": 3e-6,
+        },
+        "seconds": {"label": 20.0, "total": 200.0},
+        "runs": {"sweep": "sweep-1", "train": "train-1", "check": "check-1"},
+    }
+
+
+def test_the_demo_report_is_one_file_with_every_part(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "demo" / "report.html"
+    write_demo_report(store, whole(store), path)
+    text = path.read_text(encoding="utf-8")
+    parser = checked(text)
+    assert text.count("<svg") == 4  # energies, forces, curves, trials
+    said = " ".join(parser.texts)
+    for part in ("12.5% of the mean absolute force", "the training mean: 20", "3.0e-06", "ethanol-xtb@1", "failed"):
+        assert part in said
+    assert len(text) < 600_000
+    assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
+
+
+def test_inner_names_of_figures_do_not_clash(store: Store, tmp_path: Path) -> None:
+    write_demo_report(store, whole(store), tmp_path / "report.html")
+    ids = checked((tmp_path / "report.html").read_text(encoding="utf-8")).ids
+    assert len(ids) > 50
+    assert len(ids) == len(set(ids))
+
+
+def test_a_summary_with_hardly_anything_still_gives_a_page(store: Store, tmp_path: Path) -> None:
+    write_demo_report(store, {"model": "a@1"}, tmp_path / "report.html")
+    assert "<svg" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_names_that_look_like_html_stay_text() -> None:
+    evil = "<script>alert(1)</script>"
+    text = page(evil, evil, [Tile(evil, evil, evil)], [Section(evil, table([evil], [[evil]]), evil)], evil)
+    checked(text)
+    assert evil not in text
+
+
+def test_a_script_in_a_page_is_caught_by_the_check() -> None:
+    with pytest.raises(AssertionError):
+        checked("<main><script>alert(1)</script></main>")
+    with pytest.raises(AssertionError):
+        checked('<main><img src="http://elsewhere/a.png"></main>')
+
+
+def test_figures_take_the_colour_of_the_page() -> None:
+    steps = np.arange(1.0, 5)
+    figure = training_curves({"train/loss": Curve(steps, 1 / steps), "valid/loss": Curve(steps, 2 / steps)})
+    assert "currentColor" in figure
+    assert "#0a0b0c" not in figure
+    assert "font-family" not in figure
+
+
+def test_the_same_figure_is_drawn_the_same_twice() -> None:
+    x = np.linspace(0, 1, 50)
+    assert parity(x, x**2, "forces", "eV/Å") == parity(x, x**2, "forces", "eV/Å")
+    assert "MAE 0.16" in parity(x, x**2, "forces", "eV/Å")
+
+
+def test_parity_does_not_depend_on_the_origin_of_energies() -> None:
+    x = np.linspace(0, 1, 50)
+    near, far = (re.findall(r">([^<>]+)</text>", parity(x + o, x + o, "energy", "eV", centred=True)) for o in (0, 64))
+    assert near == far
+
+
+def test_nothing_measured_draws_nothing() -> None:
+    assert training_curves({}) == ""
+    assert trial_curves([TRIALS[1]], "valid/loss") == ""
+
+
+def test_a_step_measured_again_after_a_resume_counts_once(store: Store) -> None:
+    measured(store, "r1", "001-00000200", [(100, "train/loss", 2.0), (200, "train/loss", 1.0)])
+    measured(store, "r1", "002-00000200", [(200, "train/loss", 0.5)])
+    curve = read_curves(store, "r1")["train/loss"]
+    assert (curve.steps.tolist(), curve.values.tolist()) == ([100, 200], [2.0, 0.5])
+
+
+def test_the_report_of_a_failed_run_says_why(store: Store, tmp_path: Path) -> None:
+    create_run(store, kind="train", name="ethanol", spec="kind: train\nname: ethanol\n", run_id="r1")
+    happen(store, "r1", "start")
+    error = RunError(message="the loss is not finite <here>", rank=1, log="runs/r1/driver.log")
+    happen(store, "r1", "fail", error=error)
+    write_run_report(store, "r1", tmp_path / "r.html")
+    said = " ".join(checked((tmp_path / "r.html").read_text(encoding="utf-8")).texts)
+    assert "the loss is not finite <here>" in said
+    assert "rank 1; log: runs/r1/driver.log" in said
+    assert "kind: train" in said
+
+
+def test_the_command_writes_where_it_is_told_and_a_dry_run_writes_nothing(store: Store, tmp_path: Path) -> None:
+    import typer
+
+    from jobs.report.cli import report
+
+    app = typer.Typer()
+    app.command()(report)
+    create_run(store, kind="train", name="ethanol", spec="kind: train\n", run_id="r1")
+    out = tmp_path / "page.html"
+    arguments = ["r1", "--out", str(out), "--store", store.uri]
+    assert CliRunner().invoke(app, [*arguments, "--dry-run"]).exit_code == 0
+    assert not out.exists()
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    checked(out.read_text(encoding="utf-8"))
+    assert isinstance(CliRunner().invoke(app, ["r2", "--store", store.uri]).exception, NotFoundError)
