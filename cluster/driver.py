@@ -10,7 +10,7 @@ import contextlib
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ class Attempt:
 
 
 @contextlib.contextmanager
-def attempt(store: Store, run_id: str) -> Iterator[Attempt]:
+def attempt(store: Store, run_id: str, *, on_stop: Callable[[], None] = stop_this_process) -> Iterator[Attempt]:
     """From pending to an end, with a heartbeat: what leaves the block decides what the record says.
 
     Nothing: succeeded with `outputs`. Stop: stopped. Any exception: failed, and it goes on to the caller.
@@ -140,8 +140,9 @@ def attempt(store: Store, run_id: str) -> Iterator[Attempt]:
     record = happen(store, run_id, "start", attempt=found.attempt, where=where)
     current = Attempt(store, record)
     try:
-        with Heartbeat(store, run_id, record.attempt, on_stop=stop_this_process):
+        with Heartbeat(store, run_id, record.attempt, on_stop=on_stop):
             yield current
+        happen(store, run_id, "succeed", attempt=record.attempt, outputs=current.outputs)
     except (Stop, KeyboardInterrupt, SystemExit) as error:
         with contextlib.suppress(ConflictError):  # resumed elsewhere: that attempt speaks for the run now
             happen(store, run_id, "stop", attempt=record.attempt)
@@ -150,7 +151,6 @@ def attempt(store: Store, run_id: str) -> Iterator[Attempt]:
         with contextlib.suppress(ConflictError):
             happen(store, run_id, "fail", attempt=record.attempt, error=run_error(error, run_id))
         raise
-    happen(store, run_id, "succeed", attempt=record.attempt, outputs=current.outputs)
 
 
 def run_error(error: BaseException, run_id: str) -> RunError:

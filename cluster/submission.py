@@ -9,10 +9,9 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cluster.code_version import VARIABLE as CODE_VERSION
@@ -38,25 +37,35 @@ def start_here(store: Store, record: RunRecord, *, home: Path, cpus: int | None 
     command += ["--home", str(home.expanduser().absolute())]
     command += ["--cpus", str(cpus)] if cpus is not None else []
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", CODE_VERSION: record.code_version}
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,  # neither Ctrl-C nor the end of this terminal reaches it
-        )
-    mark = start_mark(process.pid)
+    pid = _spawn_detached(command, environment, log)
+    mark = start_mark(pid)
     host = this_process()[2]
 
     def note(current: RunRecord) -> RunRecord:
         if current.where.pid is not None or current.is_over:  # the driver was faster
             return current
-        known = {"pid": process.pid, "pid_started": mark, "host": host, "log": str(log)}
+        known = {"pid": pid, "pid_started": mark, "host": host, "log": str(log)}
         return current.model_copy(update={"where": current.where.model_copy(update=known)})
 
     return change_run(store, record.id, note)
+
+
+def _spawn_detached(command: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
+    """Start a process nobody here will wait for; neither Ctrl-C nor the end of this terminal reaches it.
+
+    Not subprocess.Popen, which holds on to its child and warns when it is let go while the child runs.
+    """
+    return os.posix_spawn(
+        command[0],
+        command,
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
 
 
 def start_on(head: Head, store: Store, record: RunRecord) -> None:
