@@ -57,7 +57,7 @@ def deploy(spec: EndpointSpec, context: RunContext) -> Endpoint:
         path = ".".join(str(part) for part in first.path)
         raise UserError(f"{path}: {first.message}", allowed=first.allowed, hint=first.hint)
     ref = resolve(context.store, spec.model)
-    model = f"{ref.name}@{ref.version}"
+    model = str(ref)
     host, port = engine.listen(spec, context.session)
     url = url_of(host, port, spec.http.prefix)
     with context.progress.task(f"endpoint {spec.name}", unit="replicas") as task:
@@ -68,7 +68,7 @@ def deploy(spec: EndpointSpec, context: RunContext) -> Endpoint:
             with EndpointClient(url, retries=30) as client:
                 client.health()
         except BaseException:
-            engine.remove(spec.name)
+            engine.remove(spec.name, context.session)
             raise
         task.advance(spec.replicas.min)
     write_record(
@@ -93,7 +93,7 @@ def deploy(spec: EndpointSpec, context: RunContext) -> Endpoint:
 def withdraw(name: str, context: RunContext) -> None:
     """Take the endpoint down and write that down."""
     try:
-        engine.remove(name)
+        engine.remove(name, context.session)
     finally:
         mark_down(context.store, name, context.run_id)
 

@@ -6,6 +6,7 @@ share a cluster share it and differ in their prefix.
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +14,9 @@ from typing import Any
 import ray
 from ray import serve as ray_serve
 from ray.exceptions import RayError
-from ray.serve.config import LoggingConfig
 from ray.serve.context import _get_global_client  # the public API does not tell which port Serve listens on
 from ray.serve.exceptions import RayServeException
+from ray.serve.schema import LoggingConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.errors import ClusterError
@@ -65,6 +66,11 @@ def submit(spec: EndpointSpec, *, store_uri: str, model: str) -> None:
     try:
         ray_serve.run_many([target], wait_for_applications_running=False)
     except (RayServeException, RayError) as error:
+        if taken := re.search(r'Prefix \S+ is being used by application "([^"]+)"', str(error)):
+            raise ClusterError(
+                f"http.prefix {spec.http.prefix} is taken by endpoint {taken[1]} of this cluster; nothing was deployed",
+                allowed=f"a prefix of its own, such as /{spec.name}",
+            ) from error
         raise ClusterError(f"Ray Serve refuses endpoint {spec.name}: {_last_line(str(error))}") from error
 
 
@@ -122,11 +128,14 @@ def state_of(name: str) -> tuple[str, str]:
     return str(application.status.value), "\n".join(text for text in details if text)
 
 
-def remove(name: str) -> None:
-    """Take the endpoint down and, if it was the last one, Ray Serve with it: the next may choose another port."""
+def remove(name: str, session: Session) -> None:
+    """Take the endpoint down; on a cluster, with the last one Ray Serve too: the next may choose another port.
+
+    An embedded session ends soon after, and takes Ray Serve with it more quietly than its own shutdown goes.
+    """
     if name in ray_serve.status().applications:
         ray_serve.delete(name)
-    if not ray_serve.status().applications:
+    if not session.embedded and not ray_serve.status().applications:
         ray_serve.shutdown()
 
 
