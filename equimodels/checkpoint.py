@@ -30,7 +30,7 @@ def save_model(
 ) -> dict[str, Any]:
     """Write the folder and return its manifest: format_version, description, dtype, sha256 of the weights, and `extra`.
 
-    The manifest is written last, so a folder that has one is complete. `extra` must be JSON, without the manifest's keys.
+    The manifest is written last, so a folder that has one is complete. `extra`: JSON, without the manifest's keys.
     Raises ValueError for parameters of several dtypes.
     """
     state = {name: value.detach().to("cpu").contiguous() for name, value in model.state_dict().items()}

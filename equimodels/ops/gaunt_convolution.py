@@ -36,6 +36,7 @@ class GauntConvolution(ExactTables):
         mask = degrees[:, None] == torch.arange(lmax_filter + 1)[None, :]
         # The product with a constant needs no grid: its "zonal functions" are the coefficients themselves.
         self.pointwise = lmax_in > 0 or lmax_filter != lmax_out
+        self.points = len(from_grid) if self.pointwise else width
         values = to_grid[:width] if self.pointwise else torch.eye(width, dtype=torch.float64)
         self.add_table("to_grid", to_grid[: (lmax_in + 1) ** 2].contiguous())
         self.add_table("from_grid", from_grid)
@@ -48,8 +49,7 @@ class GauntConvolution(ExactTables):
         sender, receiver: (E,) int64. Returns (N, C, n_out); an atom without edges gets zeros.
         """
         atoms, channels, _ = features.shape
-        edges = harmonics.shape[0]
-        zonal = (harmonics @ self.zonal).view(edges, self.lmax_filter + 1, -1)
+        zonal = (harmonics @ self.zonal).unflatten(1, (self.lmax_filter + 1, self.points))
         if self.pointwise:
             grid = (features @ self.to_grid).index_select(0, sender)
             messages = grid * torch.bmm(radial, zonal)

@@ -1,0 +1,54 @@
+"""The Gaunt potential keeps the contract at several degrees and orders, and fails it when under-resolved."""
+
+import pytest
+import torch
+
+from equimodels.models.gaunt_potential import GauntPotential, GauntPotentialConfig
+from equimodels.models.products import Quadrature
+from equimodels.testing import PotentialContract
+
+EMBEDDING = {"radial": {"name": "bessel", "params": {"number": 6}}}
+FACTS = {
+    "species": [1, 6, 8],
+    "reference_energies": [-13.6, -1029.5, -2042.0],
+    "force_rms": 1.2,
+    "mean_neighbours": 5.0,
+}
+
+
+def potential(products=None, **params):
+    config = GauntPotentialConfig(**({"channels": 4, "radial_hidden": 8} | params))
+    return GauntPotential(config, embedding=EMBEDDING, facts=FACTS, products=products)
+
+
+class TestDefaultDegrees(PotentialContract):
+    def build(self):
+        return potential()
+
+
+class TestDegreeThree(PotentialContract):
+    def build(self):
+        return potential(lmax=3, many_body_order=2)
+
+
+class TestThreeLayersOfDegreeOne(PotentialContract):
+    def build(self):
+        return potential(lmax=1, layers=3)
+
+
+class TestPairsOnly(PotentialContract):
+    cutoff = 3.0
+
+    def build(self):
+        return potential(lmax=0, layers=1, many_body_order=1, cutoff=3.0)
+
+
+@pytest.mark.parametrize("deficit", [2, 4])
+def test_an_under_resolved_grid_is_caught(deficit):
+    class UnderResolved(PotentialContract):
+        def build(self):
+            return potential(Quadrature(degree_deficit=deficit), lmax=2)
+
+    contract = UnderResolved()
+    with pytest.raises(AssertionError, match=r"rotation|turn"):
+        contract.check_equivariance(contract.model(torch.float64), torch.float64)
