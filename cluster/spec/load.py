@@ -9,7 +9,7 @@ from cluster.front_door import KINDS
 from cluster.spec.complaints import Complaint, Surroundings
 from cluster.spec.document import Document, read_document
 from cluster.spec.problems import Problem, SpecError, dotted
-from cluster.spec.validate import validate
+from cluster.spec.validate import validate, without_unknown
 from cluster.spec.wording import describe, did_you_mean
 
 if TYPE_CHECKING:
@@ -53,10 +53,18 @@ def check_document(
     """The same for a document that is in hand already."""
     name = _kind(document)
     kind = KINDS[name]
-    spec = validate(document, kind.model())
-    complaints = kind.complaints(spec, Surroundings(store, capacity, document.folder))
-    if complaints:
-        raise SpecError(_problem(complaint, document) for complaint in complaints)
+    problems: list[Problem] = []
+    spec: Any
+    try:
+        spec = validate(document, kind.model())
+    except SpecError as error:
+        problems += error.problems
+        spec = without_unknown(document, kind.model())
+    if spec is not None:
+        complaints = kind.complaints(spec, Surroundings(store, capacity, document.folder))
+        problems += [_problem(complaint, document) for complaint in complaints]
+    if problems:
+        raise SpecError(problems)
     return LoadedSpec(name, spec, document)
 
 

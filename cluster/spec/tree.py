@@ -130,7 +130,12 @@ class _Reader:
 def _without_content(error: MarkedYAMLError) -> str:
     """ruamel's words without what it quotes from the file, which may be part of a secret."""
     words = ", ".join(str(part) for part in (error.context, error.problem) if part)
-    return re.sub(r"""\s*(['"])(?!<)[^'"]{2,}\1""", "", words)
+    return re.sub(r"""\s*(['"])(.*?)\1""", lambda found: found[0] if _is_grammar(found[2]) else "", words)
+
+
+def _is_grammar(quoted: str) -> bool:
+    """A token of YAML: ',' or '<stream end>'."""
+    return len(quoted) <= 1 or quoted.startswith("<")
 
 
 def _unreadable(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """From a document to a model instance, or to one problem for each thing that pydantic finds."""
 
+from copy import deepcopy
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -37,6 +38,32 @@ def validate(document: Document, model: type[M]) -> M:
     if document.problems:
         raise SpecError(document.problems)
     return spec
+
+
+def without_unknown(document: Document, model: type[M]) -> M | None:
+    """The spec that is left when unknown keys are taken out; None where something else does not fit the schema.
+
+    With it the kind's own check has its say too, and all problems still come at once.
+    """
+    context = {"folder": document.folder}
+    try:
+        return model.model_validate(document.data, context=context)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    if any(detail["type"] != "extra_forbidden" for detail in details):
+        return None
+    data, shape = deepcopy(document.data), Shape(model)
+    for detail in details:
+        *parents, last = _path(detail["loc"], document.data, shape)
+        container: Any = data
+        for key in parents:
+            container = container[key] if _is_in((key,), container) else {}
+        if isinstance(container, dict):
+            container.pop(last, None)
+    try:
+        return model.model_validate(data, context=context)
+    except ValidationError:
+        return None
 
 
 def _problem(detail: ErrorDetails, document: Document, shape: Shape, unknown: list[Path]) -> Problem:

@@ -184,6 +184,12 @@ def test_every_command_has_a_line_of_help_that_fits(name: str, entry: Command) -
     assert len(entry.help) <= 70
 
 
+@pytest.mark.parametrize(("name", "entry"), commands(cli.COMMANDS))
+def test_every_command_is_documented(name: str, entry: Command) -> None:
+    page = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
+    assert f"`equi {name}" in page.read_text(encoding="utf-8")
+
+
 def test_validate_tells_programs_everything(equi, tmp_path: Path) -> None:
     spec = tmp_path / "c.yaml"
     spec.write_text("spec_version: 1\nkind: cluster\nbackend: address\naddress: http://head:8265\nbakend: 1\n")

@@ -114,7 +114,7 @@ def test_an_override_that_cannot_be_applied_is_a_problem_and_changes_nothing(
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [
-        ("a: 1\nb: [1, 2\n", "train.yaml:3:1", "is not YAML"),
+        ("a: 1\nb: [1, 2\n", "train.yaml:3:1", "expected ',' or ']', but got '<stream end>'"),
         ("a: 1\na: 2\n", "train.yaml:2:1", "is given twice; the first is in line 1"),
         ("a: {b: 1, c: 2,\n  b: 3}\n", "train.yaml:2:3", "is given twice"),
         ("a: *nowhere\n", "train.yaml:1:4", "undefined alias"),
