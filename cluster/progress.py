@@ -33,6 +33,7 @@ class Task:
         self.ended = False
         self._changed = changed
         self._started = time.monotonic()
+        self._first: tuple[float, float] | None = None  # when something was first done, and how much
         self._elapsed: float | None = None
         self._lock = threading.Lock()
 
@@ -41,6 +42,7 @@ class Task:
         with self._lock:
             self.completed += n
             self.info.update(info)
+            self._notice()
         self._changed(self)
 
     def update(self, *, completed: float | None = None, **info: Any) -> None:
@@ -67,10 +69,18 @@ class Task:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds left at the mean rate so far; None before anything is done or without a total."""
-        if not self.total or not self.completed:
+        """Seconds left at the mean rate since something was first done; None before that or without a total.
+
+        What came before (processes that start, work found done on resume) says nothing about the rate.
+        """
+        if not self.total or self._first is None or self.completed <= self._first[1]:
             return None
-        return max(0.0, self.elapsed_s * (self.total - self.completed) / self.completed)
+        since, begun = self._first
+        return (time.monotonic() - since) * max(0.0, self.total - self.completed) / (self.completed - begun)
+
+    def _notice(self) -> None:
+        if self._first is None and self.completed > 0:
+            self._first = (time.monotonic(), self.completed)
 
     def to_json(self) -> dict[str, Any]:
         """The state as it stands in progress.json."""
