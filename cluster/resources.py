@@ -34,27 +34,29 @@ def fits(
     gpus: float,
     capacity: Mapping[str, float] | None = None,
     groups: Iterable[NodeGroup] | None = None,
+    of: str = "worker",
 ) -> str | None:
     """Why the request can never be met, or None if it can, or if nothing is known.
 
     workers: processes at once; cpus, gpus: of each. capacity: what the cluster has at most, {"CPU": n, "GPU": n}.
     groups: its nodes, where known; they also tell that a worker is larger than any node.
+    of: what one of the workers is called.
     """
     if capacity is not None:
         lacking = _lacking({"CPU": workers * cpus, "GPU": workers * gpus}, capacity)
         if lacking:
-            return f"{_request(workers, cpus, gpus)} need {lacking}"
+            return f"{_request(workers, of, cpus, gpus)} need {lacking}"
     if groups is None:
         return None
     known = list(groups)
     if not known:
-        return f"{_request(workers, cpus, gpus)}: the cluster has no worker nodes"
+        return f"{_request(workers, of, cpus, gpus)}: the cluster has no worker nodes"
     if any(group.holds(cpus, gpus) > 0 for group in known):
         most = sum(group.count * group.holds(cpus, gpus) for group in known)
         if most >= workers:
             return None
-        return f"{_request(workers, cpus, gpus)}: the cluster can have at most {most}, on {_nodes(known)}"
-    return f"a worker of {_amounts(cpus, gpus)} is larger than any node of the cluster: {_nodes(known)}"
+        return f"{_request(workers, of, cpus, gpus)}: the cluster can have at most {most}, on {_nodes(known)}"
+    return f"a {of} of {_amounts(cpus, gpus)} is larger than any node of the cluster: {_nodes(known)}"
 
 
 def _lacking(needed: Mapping[str, float], capacity: Mapping[str, float]) -> str:
@@ -66,8 +68,8 @@ def _lacking(needed: Mapping[str, float], capacity: Mapping[str, float]) -> str:
     )
 
 
-def _request(workers: int, cpus: float, gpus: float) -> str:
-    return f"{workers} worker{'' if workers == 1 else 's'} of {_amounts(cpus, gpus)}"
+def _request(workers: int, of: str, cpus: float, gpus: float) -> str:
+    return f"{workers} {of}{'' if workers == 1 else 's'} of {_amounts(cpus, gpus)}"
 
 
 def _amounts(cpus: float, gpus: float) -> str:

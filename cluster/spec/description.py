@@ -8,7 +8,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
+from cluster.resources import NodeGroup
 from cluster.spec.complaints import Complaint, Surroundings
+from cluster.spec.secrecy import is_secret
 
 DNS_LABEL = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -55,6 +57,9 @@ class WorkerGroup(Frozen):
     memory: Memory = "16Gi"
     count: Count = Field(default_factory=Count)
     image: str | None = Field(default=None, description="instead of the cluster's image")
+    node_selector: dict[str, str] = Field(
+        default_factory=dict, description="labels of the nodes; unless given, equimodels/accelerator=<type> for a type"
+    )
 
 
 class ClusterSpec(Frozen):
@@ -69,15 +74,34 @@ class ClusterSpec(Frozen):
     token_file: str | None = Field(default=None, description="file that holds the token of the cluster")
     namespace: str = Field(default="default", pattern=DNS_LABEL, description="of Kubernetes")
     image: str | None = Field(default=None, description="container image of every node")
+    token_secret_name: str | None = Field(
+        default=None, pattern=DNS_LABEL, description="Kubernetes Secret with the token of Ray under auth_token"
+    )
+    store_secret_name: str | None = Field(
+        default=None, pattern=DNS_LABEL, description="Kubernetes Secret whose keys are the store's AWS_* variables"
+    )
+    service_account: str | None = Field(default=None, pattern=DNS_LABEL, description="of Kubernetes, for the workers")
+    environment: dict[str, str] = Field(default_factory=dict, description="variables of every node; no secrets")
+    idle_seconds: PositiveInt = Field(default=60, description="after which the autoscaler removes an idle node")
+    queue: str | None = Field(
+        default=None, pattern=DNS_LABEL, description="local queue of Kueue; jobs get a cluster of fixed size"
+    )
     head: Head = Field(default_factory=Head)
     workers: dict[Annotated[str, Field(pattern=DNS_LABEL)], WorkerGroup] = Field(default_factory=dict)
 
+    def groups(self) -> list[NodeGroup]:
+        """The worker nodes at their largest number."""
+        return [
+            NodeGroup(name, float(group.cpus), float(group.per_node), group.count.max)
+            for name, group in self.workers.items()
+        ]
+
     def most(self) -> dict[str, float]:
         """The capacity of the worker nodes when every group has grown to its largest: {"CPU": n, "GPU": n}."""
-        groups = self.workers.values()
+        groups = self.groups()
         return {
-            "CPU": float(sum(group.cpus * group.count.max for group in groups)),
-            "GPU": float(sum(group.per_node * group.count.max for group in groups)),
+            "CPU": sum((group.cpus * group.count for group in groups), 0.0),
+            "GPU": sum((group.gpus * group.count for group in groups), 0.0),
         }
 
 
@@ -92,6 +116,11 @@ def bytes_of(memory: str) -> int:
 def check(spec: ClusterSpec, surroundings: Surroundings) -> list[Complaint]:
     """What belongs to another backend, what this one lacks, and groups that contradict themselves."""
     found = list(_backend(spec))
+    found += [
+        Complaint(("environment", name), "a manifest is no place for a secret", hint="store_secret_name names a Secret")
+        for name in spec.environment
+        if is_secret(name)
+    ]
     for name, group in spec.workers.items():
         place = ("workers", name)
         if group.type is not None and group.per_node == 0:
@@ -107,14 +136,16 @@ def check(spec: ClusterSpec, surroundings: Surroundings) -> list[Complaint]:
 
 def _backend(spec: ClusterSpec) -> list[Complaint]:
     given = spec.model_fields_set
+    described = {"head", "workers", "image", "namespace", "token_secret_name", "store_secret_name"}
+    described |= {"service_account", "environment", "idle_seconds", "queue"}
     found: list[Complaint] = []
     if spec.backend == "address" and spec.address is None:
         found.append(Complaint(("address",), "is missing; backend address needs it", "http(s)://host:port"))
     if spec.address is not None and not spec.address.startswith(("http://", "https://")):
         found.append(Complaint(("address",), "is no address of a dashboard", "http(s)://host:port"))
     foreign = {
-        "local": {"address", "token_file", "head", "workers", "image", "namespace"},
-        "address": {"head", "workers", "image", "namespace"},
+        "local": {"address", "token_file", *described},
+        "address": described,
         "kuberay": {"address", "token_file"},
     }[spec.backend]
     found += [Complaint((key,), f"does not apply to backend {spec.backend}") for key in sorted(foreign & given)]
