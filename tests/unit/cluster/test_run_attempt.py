@@ -175,7 +175,9 @@ def test_the_progress_of_a_run_is_on_the_store_and_in_the_log(store, run):
     out = io.StringIO()
     progress = Progress(console=Console(file=out, width=100), store=store, run_id=run)
     with progress.task("train", total=4, unit="steps") as task:
-        task.advance(2, loss=0.12345)
+        task.advance(1)
+        assert task.left_s is None  # one point is no rate
+        task.advance(1, loss=0.12345)
         assert task.left_s is not None
         task.update(completed=4, rate="7/s")
     assert "train: 4/4 steps · loss 0.1235 · rate 7/s" in out.getvalue()
