@@ -52,8 +52,7 @@ def _follow_file(store: Store, record: RunRecord, path: Path) -> Iterator[str]:
         if not _goes_on(store, record):
             raise NotFoundError(f"run {record.id} has no log here")
         time.sleep(POLL_S)
-    judged = time.monotonic()
-    goes_on = True
+    goes_on, judged = _goes_on(store, record), time.monotonic()
     with path.open(encoding="utf-8", errors="replace") as file:
         while True:
             if piece := file.read():

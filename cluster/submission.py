@@ -11,7 +11,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cluster.code_version import VARIABLE as CODE_VERSION
@@ -50,7 +50,7 @@ def start_here(store: Store, record: RunRecord, *, home: Path, cpus: int | None 
     return change_run(store, record.id, note)
 
 
-def _spawn_detached(command: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
+def _spawn_detached(command: list[str], environment: Mapping[str, str], log: Path) -> int:
     """Start a process nobody here will wait for; neither Ctrl-C nor the end of this terminal reaches it.
 
     Not subprocess.Popen, which holds on to its child and warns when it is let go while the child runs.

@@ -11,9 +11,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from cluster.marker import VARIABLE, kill_leftovers
 from cluster.token import ensure_token
@@ -30,6 +32,26 @@ class RayHead:
     token_file: Path
     gcs: str  # host:port
     marker: str
+    pid: int
+
+    def kill(self) -> None:
+        """End the head and everything it has started, as a power cut would."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        kill_leftovers(self.marker)
+
+
+@pytest.fixture(scope="session")
+def ray_head() -> Iterator[RayHead]:
+    """A head for the whole session. Jobs on it use this machine's interpreter and file system."""
+    with running_head() as head:
+        yield head
+
+
+@pytest.fixture
+def new_head() -> Callable[[], contextlib.AbstractContextManager[RayHead]]:
+    """Starts a head of one's own, for tests that kill it."""
+    return running_head
 
 
 @contextlib.contextmanager
@@ -69,7 +91,7 @@ def running_head(*, cpus: int = 2, environment: dict[str, str] | None = None) ->
         try:
             address = f"http://127.0.0.1:{dashboard}"
             wait_for_node(address, token_file, process, home / "head.log")
-            yield RayHead(address, token_file, f"127.0.0.1:{gcs}", marker)
+            yield RayHead(address, token_file, f"127.0.0.1:{gcs}", marker, process.pid)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
