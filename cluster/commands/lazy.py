@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from cluster.front_door import resolve
@@ -46,14 +47,21 @@ class LazyGroup(TyperGroup):
         return name, command, rest
 
 
-def load(name: str, entry: Command) -> Any:
+def load(name: str, entry: Command) -> TyperCommand:
     """The typer command made from the function that `entry` names."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=_settings())
     # The line of the table is also the head of the command's own help, unless its docstring tells more.
     function = resolve(entry.function)
     app.command(name, help=None if function.__doc__ else entry.help)(function)
-    command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
+    if not isinstance(command, TyperCommand):
+        raise TypeError(f"typer made a {type(command).__name__} of {entry.function}")
     command.name = name
+    # Help is plain text: Rich would take the [/path] of an address for a closing tag.
+    described: list[Any] = [command, *command.params]
+    for part in described:
+        if getattr(part, "help", None):
+            part.help = escape(part.help)
     return command
 
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from cluster import cli
-from cluster.commands.lazy import Command, Group, load
+from cluster.commands.lazy import Command, Group
 from cluster.errors import ClusterError, UserError
 
 # Without pydantic: typer itself imports it where it is installed.
@@ -47,11 +47,15 @@ def add(a: Annotated[int, typer.Argument()], twice: bool = False) -> None:
     typer.echo(a * (1 + twice))
 
 
+def bracketed(url: Annotated[str, typer.Option(help="A host[:port][/path].")] = "") -> None:
+    """Fetch host[:port][/path]."""
+
+
 @pytest.fixture(autouse=True)
 def own_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     own = {
         function.__name__.replace("_", "-"): Command(f"{__name__}:{function.__name__}", "A test.")
-        for function in (user_error, our_fault, interrupted, carried_over, add)
+        for function in (user_error, our_fault, interrupted, carried_over, add, bracketed)
     }
     monkeypatch.setattr(cli, "COMMANDS", {**cli.COMMANDS, **own, "group": Group("Nested.", own)})
 
@@ -76,6 +80,10 @@ def test_an_error_that_ray_carried_over_is_told_in_its_own_words(equi) -> None:
 def test_arguments_and_options_reach_a_lazy_command(equi) -> None:
     assert equi("add", "21", "--twice") == (0, "42\n", "")
     assert equi("group", "add", "3") == (0, "3\n", "")
+
+
+def test_help_is_plain_text(equi) -> None:
+    assert "host[:port][/path]" in equi("bracketed", "--help")[1]
 
 
 def test_wrong_arguments_end_with_2(equi) -> None:
@@ -169,13 +177,15 @@ def commands(table: dict[str, Command | Group], words: tuple[str, ...] = ()) -> 
 
 
 @pytest.mark.parametrize(("name", "entry"), commands(cli.COMMANDS))
-def test_every_command_of_the_table_exists(name: str, entry: Command) -> None:
+def test_every_command_of_the_table_exists_and_explains_itself(equi, name: str, entry: Command) -> None:
     module = entry.function.partition(":")[0]
     assert importlib.util.find_spec(module) is not None
     if not module.startswith(
         ("cluster.commands.demo", "serve", "jobs")
     ):  # those import Ray or PyTorch: their own tests
-        assert load(name, entry).name == name
+        code, out, _ = equi(*name.split(), "--help")
+        assert code == 0
+        assert f"Usage: equi {name}" in out
 
 
 @pytest.mark.parametrize(("name", "entry"), commands(cli.COMMANDS))

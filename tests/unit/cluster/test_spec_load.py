@@ -1,5 +1,7 @@
 """From a file to a checked spec: kinds, versions, and complaints of a kind's own check."""
 
+import subprocess
+import sys
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -200,3 +202,14 @@ def test_a_reference_that_leads_nowhere_is_our_fault() -> None:
         resolve("cluster.nothing:here")
     with pytest.raises(AttributeError):
         resolve("cluster.errors:NothingOfThatName")
+
+
+def test_every_name_behind_a_kind_leads_somewhere() -> None:
+    program = (
+        "from cluster.front_door import KINDS, resolve\n"
+        "names = [name for kind in KINDS.values() for name in (kind.spec, kind.runner, kind.check) if name]\n"
+        "print(sum(callable(resolve(name)) for name in names))"
+    )  # in a process of its own: the runners import Ray, which reads its environment once
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    expected = sum(name is not None for kind in KINDS.values() for name in (kind.spec, kind.runner, kind.check))
+    assert done.stdout.split() == [str(expected)], done.stderr
