@@ -57,6 +57,9 @@ def test_of_many_processes_one_creates(store: Store) -> None:
 
 def test_no_process_loses_a_change_of_another(store: Store) -> None:
     program = """
+        import os, time
+        move = os.replace
+        os.replace = lambda *paths: (time.sleep(0.005), move(*paths))  # time to be overtaken, were there no lock
         store = cluster.store.open_store(sys.argv[2])
         for _ in range(10):
             cluster.store.swap_json(store, "count.json", lambda old: {"n": (old or {"n": 0})["n"] + 1}, attempts=200)
