@@ -50,7 +50,7 @@ def resolve(spec: TrainSpec, store: Store) -> ResolvedTrain:
     """Pin the dataset, check that it fits the objective, and gather from it the facts that the model needs."""
     manifest = load_manifest(store, spec.data.uri)
     objective = objectives.find(spec.objective.name)
-    wanted = objective.target.samples  # type: ignore[attr-defined]  # every objective says which samples it reads
+    wanted = objective.target.samples
     require_kind(manifest, wanted)
     model = models.find(spec.model.name)
     config = settings(models, spec.model.name, spec.model.params)

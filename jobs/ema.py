@@ -23,5 +23,5 @@ class AveragedModel:
         decay = min(self._decay, (1 + updates) / (10 + updates))
         for slow, fast in zip(self.module.parameters(), model.parameters(), strict=True):
             slow.lerp_(fast.to(slow.dtype), 1 - decay)
-        for slow, fast in zip(self.module.buffers(), model.buffers(), strict=True):
-            slow.copy_(fast)
+        for held, given in zip(self.module.buffers(), model.buffers(), strict=True):
+            held.copy_(given)

@@ -45,4 +45,5 @@ def covariance_eigenvalues(standardised: Tensor) -> Tensor:
     """Eigenvalues of the covariance of images (B, C, H, W), ascending. Returns (C H W,), float64."""
     flat = standardised.flatten(1).double()
     centred = flat - flat.mean(dim=0)
-    return torch.linalg.eigvalsh(centred.T @ centred / len(flat))
+    eigenvalues: Tensor = torch.linalg.eigvalsh(centred.T @ centred / len(flat))
+    return eigenvalues

@@ -36,10 +36,10 @@ class Dimension(Frozen):
             low, high = self.integers
             return low + min(int(u * (high - low + 1)), high - low)
         if self.uniform is not None:
-            low, high = self.uniform
-            return low + u * (high - low)
-        low, high = self.loguniform or (1.0, 1.0)
-        return float(low * (high / low) ** u)
+            start, end = self.uniform
+            return start + u * (end - start)
+        start, end = self.loguniform or (1.0, 1.0)
+        return float(start * (end / start) ** u)
 
     def ends(self) -> tuple[Any, ...]:
         """The values whose validity implies that of the rest: every choice, or both ends of a range."""

@@ -30,7 +30,7 @@ class TrialRow:
         return data
 
 
-class TrialBoard(Callback):
+class TrialBoard(Callback):  # type: ignore[misc]  # Ray has no types to subclass
     """Follows the trials through Tune's callbacks and keeps the best value of each."""
 
     def __init__(self, chosen: list[dict[str, Any]], *, metric: str, mode: str, steps: int, bar: Task) -> None:
@@ -77,7 +77,8 @@ class TrialBoard(Callback):
         return sorted(self._rows, key=lambda row: (not math.isfinite(row.value), self._sign * row.value, row.trial))
 
     def _row(self, trial: Trial) -> TrialRow:
-        return self._rows[trial.config["trial"]]
+        number: int = trial.config["trial"]
+        return self._rows[number]
 
     def _end(self) -> None:
         best = self.ranked()[0]
