@@ -18,6 +18,7 @@ from cluster.runs import RunRecord, judge_run, load_run, new_run_id
 from cluster.spec.load import load_spec
 from cluster.store import Store, open_store
 from serve.client import EndpointClient, first_token
+from serve.ports import claim
 from serve.record import EndpointRecord, list_records, load_record, mark_down
 
 HOME = Path(".equi")
@@ -46,6 +47,8 @@ def deploy(
     if loaded.kind != "endpoint":
         raise UserError(f"{spec} is a spec of kind {loaded.kind}; `equi submit` takes it", allowed="kind: endpoint")
     run_id = run_id or new_run_id("endpoint", loaded.spec.name)
+    if address is None and not dry_run:
+        claim(loaded.spec.http.host, loaded.spec.http.port)  # the driver looks too, but only once Ray is up
     with contextlib.ExitStack() as stack:
         if as_json and not dry_run:
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # one JSON document is printed, below
