@@ -1,0 +1,1 @@
+"""The dataset format: schema, content digest, publication, reading and verification."""
