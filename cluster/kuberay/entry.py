@@ -54,8 +54,8 @@ def prepare(
 ) -> bool:
     """Make the run pending, and say whether it shall be driven: not if it has succeeded or was stopped by request.
 
-    text: the resolved spec, YAML. Raises ConflictError if the id belongs to another spec, if the run has failed (that
-    is for a person to look at, then `equi resume`), or if another driver still works on it.
+    text: the resolved spec, YAML. Raises ConflictError if the id belongs to another spec, if the run has failed by
+    itself (the same again would fail again), or if another driver still works on it.
     """
     spec = YAML(typ="safe").load(text)
     kind = str(spec["kind"])
@@ -94,7 +94,7 @@ def _take_over(
         return False
     if verdict.status == "failed":
         reason = record.error.message if record.error else "its record does not say why"
-        raise ConflictError(f"run {run_id} has failed: {reason}", hint=f"`equi resume {run_id}` tries it again.")
+        raise ConflictError(f"run {run_id} has failed: {reason}", hint="Render it with another --id for a new run.")
     next_attempt(store, record, verdict, where)
     return True
 

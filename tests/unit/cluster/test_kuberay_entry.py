@@ -87,13 +87,13 @@ def test_a_run_that_has_succeeded_is_not_repeated(store: Store) -> None:
     assert load_run(store, RUN).status == "succeeded"
 
 
-def test_a_run_that_has_failed_is_for_a_person_to_look_at(store: Store) -> None:
+def test_a_run_that_has_failed_by_itself_is_not_tried_again(store: Store) -> None:
     go(store)
     happen(store, RUN, "start")
     happen(store, RUN, "fail", error=RunError(message="no such dataset"))
     with pytest.raises(ConflictError, match="no such dataset") as refused:
         go(store)
-    assert f"equi resume {RUN}" in str(refused.value)
+    assert "another --id" in str(refused.value)
     assert load_run(store, RUN).status == "failed"
 
 

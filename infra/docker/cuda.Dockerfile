@@ -1,0 +1,41 @@
+# Equimodels for machines with NVIDIA GPUs:
+#   docker build -f infra/docker/cuda.Dockerfile -t equimodels:0.1.0-cuda .
+#
+# The base is that of cpu.Dockerfile, to the digit: a cluster mixes both images, and Ray refuses a node whose Python is
+# another one. torch's wheels bring the CUDA libraries, the node brings the driver (NVIDIA's container toolkit). There
+# is no nvcc inside, so DeepSpeed cannot compile its own kernels; nothing here uses them.
+#
+# The base is pinned by version. Its digest cannot be looked up where this file was written; put it behind the tag
+# (FROM python:3.11.13-slim-bookworm@sha256:...) where images are built.
+FROM python:3.11.13-slim-bookworm AS build
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends gcc g++ libc6-dev \
+ && rm -rf /var/lib/apt/lists/*
+RUN python -m venv /opt/equimodels
+ENV PATH=/opt/equimodels/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
+# The dependencies before the sources: a change of the sources does not install them again. torch with its own, the
+# CUDA libraries, which are not in the lock.
+RUN python -m pip install torch==2.13.0
+COPY requirements-build.lock requirements.lock ./
+RUN python -m pip install --no-deps --require-hashes -r requirements-build.lock \
+ && python -m pip install --no-deps --require-hashes --no-build-isolation -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY equimodels equimodels
+COPY cluster cluster
+COPY jobs jobs
+COPY serve serve
+RUN python -m pip install --no-deps --no-build-isolation . && python -m pip check
+
+FROM python:3.11.13-slim-bookworm
+# libgomp: torch and tblite. wget: the probes that KubeRay gives to its pods. gcc: what torch.compile generates.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends libgomp1 wget gcc libc6-dev \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --uid 1000 --user-group --create-home equi
+COPY --from=build /opt/equimodels /opt/equimodels
+ENV PATH=/opt/equimodels/bin:$PATH PYTHONUNBUFFERED=1 RAY_AUTH_MODE=token \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER 1000:1000
+WORKDIR /home/equi
+CMD ["equi", "--help"]
