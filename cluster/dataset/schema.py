@@ -46,8 +46,7 @@ STRUCTURES = pa.schema(
 def images_schema(shape: tuple[int, int, int]) -> pa.Schema:
     """The schema of images of shape (C, H, W)."""
     channels, height, width = shape
-    # Arrow cannot read Parquet back into a fixed-size list of non-nullable numbers.
-    pixels = pa.list_(pa.field("element", pa.float32()), channels * height * width)
+    pixels = pa.list_(pa.field("element", pa.float32(), nullable=False), channels * height * width)
     return pa.schema(
         [
             _field("id", pa.string()),

@@ -131,7 +131,11 @@ class Store(ABC):
         Some S3 servers accept If-None-Match and ignore it; versions and aliases would then be lost silently.
         """
         key = f"probes/{uuid.uuid4().hex}"
-        self.write(key, b"first", if_absent=True)
+        try:
+            self.write(key, b"first", if_absent=True)
+        except StoreError as error:
+            message = error.message.replace(f"{key!r} in", "to")  # the probe is no name that a user knows
+            raise StoreError(message, allowed=error.allowed, hint=error.hint) from error
         try:
             self.write(key, b"second", if_absent=True)
         except PreconditionFailedError:
