@@ -1,6 +1,8 @@
 """What the manifests say. Whether KubeRay's schemas accept them is asked in test_kuberay_schemas.py."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -197,8 +199,6 @@ def test_an_endpoint_listens_inside_its_pod_and_reads_tokens_that_only_it_can_re
 
 
 def test_a_copy_made_that_way_is_a_token_file_and_the_mounted_secret_is_none(tmp_path: Path) -> None:
-    import subprocess
-
     secret, copies = tmp_path / "secret", tmp_path / "tokens"
     secret.mkdir()
     copies.mkdir()
@@ -218,6 +218,22 @@ def test_the_application_of_a_service_is_one_that_serve_has(specs: dict[str, Pat
     (application,) = YAML(typ="safe").load(service["spec"]["serveConfigV2"])["applications"]
     assert callable(resolve(application["import_path"]))
     assert EndpointSpec.model_validate(application["args"]["spec"]).name == "ethanol"
+
+
+def test_ray_serve_itself_accepts_the_configuration_of_a_service(specs: dict[str, Path]) -> None:
+    program = (
+        "import sys, ray.serve.schema as schema; from ruamel.yaml import YAML\n"
+        "schema.ServeDeploySchema.model_validate(YAML(typ='safe').load(sys.stdin.read()))\n"
+    )  # in a process of its own: Ray reads its environment once, when it is imported
+
+    def accepted(text: str) -> bool:
+        command = [sys.executable, "-W", "ignore", "-c", program]
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=False).returncode == 0
+
+    (service,) = documents(render_kuberay([specs["cluster"], specs["endpoint"]]), "rayservice")
+    text = service["spec"]["serveConfigV2"]
+    assert accepted(text)
+    assert not accepted(text.replace("import_path:", "import_pth:"))
 
 
 def test_an_endpoint_without_tokens_is_refused(specs: dict[str, Path]) -> None:
