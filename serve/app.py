@@ -77,13 +77,8 @@ class Served:
 
         budget = Budget(spec.budget, spec.batching.max_items, spec.batching.max_wait_ms / 1000)
         batcher = MicroBatcher(predictor.predict, budget, max_queued=spec.limits.max_queued_items, on_batch=on_batch)
-        return cls(
-            spec,
-            model,
-            predictor,
-            batcher,
-            Health(batcher, predictor.probe, predictor.cost(predictor.probe())),
-        )
+        health = Health(batcher, predictor.probe, predictor.cost(predictor.probe()))
+        return cls(spec, model, predictor, batcher, health, meter)
 
     async def answer(self, field: str, raw: Sequence[Any]) -> list[Any]:
         """Check, batch and answer the items of the request's `field`. Raises RejectedError."""

@@ -227,7 +227,6 @@ class MicroBatcher(Generic[Item, Answer]):
             self._fail(batch, RuntimeError(f"the forward could not be run: {type(error).__name__}"))
             return
         self.batches += 1
-        self._on_batch(len(batch), len(self._queue))
         rate = (self._clock() - started) / max(1, sum(w.cost for w in batch))
         self._seconds_per_cost = rate if self.batches == 1 else 0.8 * self._seconds_per_cost + 0.2 * rate
         for w, outcome in zip(batch, outcomes, strict=True):
@@ -238,6 +237,7 @@ class MicroBatcher(Generic[Item, Answer]):
                 self.answered += 1
                 if not w.answer.done():
                     w.answer.set_result(outcome)
+        self._on_batch(len(batch), len(self._queue))  # last: whatever it does, the callers have their answers
 
     def _fail(self, waiting: Iterable[_Waiting[Item]], error: Exception) -> None:
         for w in waiting:

@@ -8,6 +8,10 @@ import httpx
 import pytest
 from openapi_spec_validator import validate
 
+from cluster.metrics import METRICS
+from serve.app import Served, build_app
+from serve.auth import Tokens
+
 ETHANOL = {"numbers": [6, 8, 1], "positions": [[1.0, 2.0, 3.0], [0.0, 1.0, 0.0], [0.5, 0.0, 0.0]]}
 
 
@@ -221,3 +225,38 @@ def test_the_example_of_the_openapi_document_is_answered(ask: Any, spring: Any) 
     document = ask(spring, get("/openapi.json")).json()
     example = document["components"]["schemas"]["EnergyForcesRequest"]["example"]
     assert ask(spring, post(example)).status_code == 200
+
+
+class Recorder:
+    """Double of a meter."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, float]] = []
+        self.statuses: list[str] = []
+
+    def add(self, name: str, amount: float = 1.0, **labels: str) -> None:
+        self.seen.append((name, amount))
+        self.statuses.append(labels["status"])
+
+    def set(self, name: str, value: float) -> None:
+        self.seen.append((name, value))
+
+    def observe(self, name: str, value: float) -> None:
+        self.seen.append((name, value))
+
+
+def test_requests_and_batches_are_measured_by_names_of_the_table(make_spec: Any, spring: Any, token: str) -> None:
+    meter: Any = Recorder()
+
+    async def main() -> None:
+        app = build_app(Served.of(make_spec(), "spring@3", spring, meter), tokens=Tokens([token]))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://endpoint") as client:
+            body = {"structures": [structure(), structure()]}
+            await client.post("/v1/energy_forces", json=body, headers={"Authorization": f"Bearer {token}"})
+            await client.post("/v1/energy_forces", json=body)
+            await client.get("/healthz")
+
+    asyncio.run(main())
+    assert {name for name, _ in meter.seen} <= METRICS.keys()
+    assert meter.statuses == ["200", "401"]  # a refusal counts, a probe does not
+    assert ("equi_batch_items", 2) in meter.seen

@@ -260,3 +260,14 @@ def test_a_loop_that_was_killed_is_started_again_by_the_next_item() -> None:
         return await queue.submit(["b"], [1])
 
     assert run(work) == [("answer", "b")]
+
+
+def test_measuring_that_fails_costs_no_answer() -> None:
+    def measure(items: int, queued: int) -> None:
+        raise RuntimeError("no metrics today")
+
+    async def work() -> list[Any]:
+        queue: MicroBatcher[Any, Any] = MicroBatcher(Recorder(), BUDGET, max_queued=10, on_batch=measure)
+        return [await queue.submit([k], [1]) for k in range(3)]
+
+    assert run(work) == [[("answer", k)] for k in range(3)]

@@ -1,6 +1,7 @@
 """What an endpoint spec may say, and that the shipped ones say it."""
 
 import json
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -77,8 +78,6 @@ def test_ray_serve_is_given_room_for_batches_and_bounded_queues(make_spec: Calla
 
 
 def test_a_rejection_survives_pickling() -> None:
-    import pickle
-
     refusal = RejectedError(503, "busy", "full", where=("structures", 1), retry_after_s=2)
     again = pickle.loads(pickle.dumps(refusal))
     assert (again.body(), again.headers(), again.status) == (refusal.body(), refusal.headers(), 503)
