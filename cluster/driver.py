@@ -72,7 +72,7 @@ def _drive(store: Store, record: RunRecord, home: Path, cpus: int | None, kinds:
     progress = Progress(console=console, store=store, run_id=record.id)
     address = "auto" if record.where.mode == "cluster" else None
     try:
-        with StopSignals() as signals, attempt(store, record.id) as current:
+        with StopSignals() as signals, attempt(store, record.id, signals=signals) as current:
             progress.say(f"run {current.record.id}, attempt {current.record.attempt}: {record.kind} {record.name}")
             with open_session(address, home=home, cpus=cpus) as session:
                 signals.install()  # ray.init puts its own handler of SIGTERM in place
@@ -128,10 +128,17 @@ class Attempt:
 
 
 @contextlib.contextmanager
-def attempt(store: Store, run_id: str, *, on_stop: Callable[[], None] = stop_this_process) -> Iterator[Attempt]:
+def attempt(
+    store: Store,
+    run_id: str,
+    *,
+    signals: StopSignals | None = None,
+    on_stop: Callable[[], None] = stop_this_process,
+) -> Iterator[Attempt]:
     """From pending to an end, with a heartbeat: what leaves the block decides what the record says.
 
     Nothing: succeeded with `outputs`. Stop: stopped. Any exception: failed, and it goes on to the caller.
+    signals: once they have asked for a stop, any exception counts as one.
     Raises ConflictError if the run is not pending, without touching it.
     """
     pid, mark, host = this_process()
@@ -143,14 +150,16 @@ def attempt(store: Store, run_id: str, *, on_stop: Callable[[], None] = stop_thi
         with Heartbeat(store, run_id, record.attempt, on_stop=on_stop):
             yield current
         happen(store, run_id, "succeed", attempt=record.attempt, outputs=current.outputs)
-    except (Stop, KeyboardInterrupt, SystemExit) as error:
-        with contextlib.suppress(ConflictError):  # resumed elsewhere: that attempt speaks for the run now
-            happen(store, run_id, "stop", attempt=record.attempt)
-        raise error if isinstance(error, Stop) else Stop(str(error)) from error
     except BaseException as error:
-        with contextlib.suppress(ConflictError):
-            happen(store, run_id, "fail", attempt=record.attempt, error=run_error(error, run_id))
-        raise
+        stopped = isinstance(error, (KeyboardInterrupt, SystemExit)) or (signals is not None and signals.requested)
+        with contextlib.suppress(ConflictError):  # resumed elsewhere: that attempt speaks for the run now
+            if stopped:
+                happen(store, run_id, "stop", attempt=record.attempt)
+            else:
+                happen(store, run_id, "fail", attempt=record.attempt, error=run_error(error, run_id))
+        if isinstance(error, Stop) or not stopped:
+            raise
+        raise Stop from error
 
 
 def run_error(error: BaseException, run_id: str) -> RunError:

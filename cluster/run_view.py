@@ -62,9 +62,9 @@ def log_place(store: Store, record: RunRecord) -> str:
 def facts_of(store: Store, record: RunRecord, verdict: Judgement) -> dict[str, Any]:
     """What `equi status` prints; empty facts are left out."""
     where = record.where
-    place = f"Ray job {where.submission_id} on {where.address}" if where.mode == "cluster" else "this kind of machine"
-    if where.mode == "local":
-        place = f"process {where.pid} on {where.host}" if where.pid else "a process on its way"
+    place = f"process {where.pid} on {where.host}" if where.pid else "a process on its way"
+    if where.mode == "cluster":
+        place = f"Ray job {where.submission_id} on {where.address}"
     return {
         "run": record.id,
         "kind": record.kind,

@@ -6,15 +6,22 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 
-class Stop(BaseException):
-    """The run is asked to end now. Not an Exception: a runner's `except Exception` must not swallow it."""
+class Stop(KeyboardInterrupt):
+    """The run is asked to end now. Not an Exception: a runner's `except Exception` must not swallow it.
+
+    A KeyboardInterrupt, because that is the one exception Ray lets out of a blocked ray.get (as a new, plain one);
+    any other that a signal handler raises there is lost, or comes out as SystemError.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Stop, self.args
 
 
 class StopSignals:
-    """Context in which SIGTERM and SIGINT raise Stop. Only the first one does: the tidying up is left in peace."""
+    """Context in which SIGTERM and SIGINT raise Stop. Only the first one does: the tidying up is left in peace.
+
+    Once a stop was asked for, whatever exception leaves the block leaves it as Stop.
+    """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -32,6 +39,8 @@ class StopSignals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.requested and error is not None and not isinstance(error, Stop):
+            raise Stop from error  # what a stop broke on its way out is part of the stop
 
     def install(self) -> None:
         """Take the signals again from whoever took them inside, such as ray.init."""

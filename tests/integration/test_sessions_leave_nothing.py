@@ -168,6 +168,8 @@ def test_nothing_outlives_a_driver_killed_while_ray_starts(drive, store, tmp_pat
     while list(short.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert list(short.iterdir()) == []  # the watchdog removes it after it has killed what was there
+    while processes_that_mention(str(short)) and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert processes_that_mention(str(short)) == []
     short.rmdir()
 

@@ -67,6 +67,20 @@ def test_being_stopped_is_no_failure(store, run, stopped_by):
     assert (record.status, record.error) == ("stopped", None)
 
 
+def test_whatever_breaks_after_a_stop_was_asked_for_is_part_of_the_stop(store, run):
+    def break_on_the_way_out():
+        with StopSignals() as signals, attempt(store, run, signals=signals):
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                raise SystemError("broken by the signal")
+
+    with pytest.raises(Stop):
+        break_on_the_way_out()
+    record = load_run(store, run)
+    assert (record.status, record.error) == ("stopped", None)
+
+
 def test_a_second_driver_of_a_running_run_is_refused_and_changes_nothing(store, run):
     with attempt(store, run):
         before = load_run(store, run)
