@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from equimodels.errors import require
+from equimodels.ops.edge_product import edge_product
 from equimodels.ops.exact import ExactTables
 from equimodels.ops.gaunt import grid_tables
 from equimodels.ops.spherical_harmonics import MAX_DEGREE, degree_of_each
@@ -32,28 +33,23 @@ class GauntConvolution(ExactTables):
         self.degree = lmax_in + lmax_filter + lmax_out if degree is None else degree
         to_grid, from_grid = grid_tables(self.degree, max(lmax_in, lmax_filter), lmax_out)
         width = (lmax_filter + 1) ** 2
-        degrees = degree_of_each(lmax_filter)
-        mask = degrees[:, None] == torch.arange(lmax_filter + 1)[None, :]
-        # The product with a constant needs no grid: its "zonal functions" are the coefficients themselves.
-        self.pointwise = lmax_in > 0 or lmax_filter != lmax_out
-        self.points = len(from_grid) if self.pointwise else width
-        values = to_grid[:width] if self.pointwise else torch.eye(width, dtype=torch.float64)
-        self.add_table("to_grid", to_grid[: (lmax_in + 1) ** 2].contiguous())
+        # The product with a constant needs no grid: its points are the coefficients themselves, where a constant is 1.
+        self.constant = lmax_in == 0 and lmax_filter == lmax_out
+        if self.constant:
+            to_grid, from_grid = torch.eye(width, dtype=torch.float64), torch.eye(width, dtype=torch.float64)
+            self.add_table("to_grid", torch.ones(1, width, dtype=torch.float64))
+        else:
+            self.add_table("to_grid", to_grid[: (lmax_in + 1) ** 2].contiguous())
         self.add_table("from_grid", from_grid)
         # One matrix from the harmonics of an edge to the zonal functions of all its degrees.
-        self.add_table("zonal", (mask[:, :, None] * values[:, None, :]).reshape(width, -1).contiguous())
+        mask = degree_of_each(lmax_filter)[:, None] == torch.arange(lmax_filter + 1)[None, :]
+        self.add_table("zonal", (mask[:, :, None] * to_grid[:width, None, :]).reshape(width, -1).contiguous())
 
     def forward(self, features: Tensor, radial: Tensor, harmonics: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
         """features: (N, C, n_in); radial: (E, C, lmax_filter + 1); harmonics: (E, n_filter), component-normalised.
 
         sender, receiver: (E,) int64. Returns (N, C, n_out); an atom without edges gets zeros.
         """
-        atoms, channels, _ = features.shape
-        zonal = (harmonics @ self.zonal).unflatten(1, (self.lmax_filter + 1, self.points))
-        if self.pointwise:
-            grid = (features @ self.to_grid).index_select(0, sender)
-            messages = grid * torch.bmm(radial, zonal)
-        else:
-            messages = torch.bmm(radial * features.index_select(0, sender), zonal)
-        total = messages.new_zeros(atoms, channels, messages.shape[-1]).index_add(0, receiver, messages)
-        return total @ self.from_grid if self.pointwise else total
+        zonal = (harmonics @ self.zonal).view(len(harmonics), self.lmax_filter + 1, self.from_grid.shape[0])
+        total = edge_product(features @ self.to_grid, radial, zonal, sender, receiver)
+        return total if self.constant else total @ self.from_grid

@@ -1,0 +1,112 @@
+"""The inner loop of the edge convolution: gather, multiply, sum at the receivers, in blocks that stay in cache.
+
+Shapes: N atoms, E edges, C channels, L filter degrees, P grid points.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+# Numbers in one (edges, C, P) block: 512 kB of float32. Making the arrays whole cost 2,400 page faults and 6 ms in a
+# training step of eight ethanols; between 64 k and 256 k numbers the time is the same.
+BLOCK = 1 << 17
+
+
+def edge_product(x: Tensor, radial: Tensor, zonal: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
+    """out_i = sum over edges j -> i of x_j * (radial @ zonal), pointwise on the grid.
+
+    x: (N, C, P); radial: (E, C, L); zonal: (E, L, P); sender, receiver: (E,) int64. Returns (N, C, P). Nothing of the
+    size (E, C, P) is ever made whole or kept for the backward passes. Derivatives of any order are right; the first two
+    are blocked like the product itself.
+    """
+    out: Tensor = _Product.apply(x, radial, zonal, sender, receiver)  # type: ignore[no-untyped-call]
+    return out
+
+
+def edge_product_plain(x: Tensor, radial: Tensor, zonal: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
+    """The same in four operations of torch: the slow twin."""
+    messages = x.index_select(0, sender) * torch.bmm(radial, zonal)
+    return torch.zeros_like(x).index_add(0, receiver, messages)
+
+
+def _blocks(edges: int, width: int, device: torch.device) -> Iterator[slice]:
+    # A GPU wants one large launch instead of many small ones.
+    step = max(1, BLOCK // max(1, width)) if device.type == "cpu" else max(1, edges)
+    for start in range(0, edges, step):
+        yield slice(start, start + step)
+
+
+class _Product(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, radial: Tensor, zonal: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
+        ctx.save_for_backward(x, radial, zonal, sender, receiver)
+        out = torch.zeros_like(x)
+        for block in _blocks(len(sender), x[:1].numel(), x.device):
+            messages = torch.bmm(radial[block], zonal[block])
+            messages.mul_(x.index_select(0, sender[block]))
+            out.index_add_(0, receiver[block], messages)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, radial, zonal, sender, receiver = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        # What a receiver feels flows back to its senders: the same product with the edges turned round.
+        to_x = _Product.apply(gradient, radial, zonal, receiver, sender) if ctx.needs_input_grad[0] else None  # type: ignore[no-untyped-call]
+        to_radial, to_zonal = _FilterGradient.apply(x, gradient, radial, zonal, sender, receiver)  # type: ignore[no-untyped-call]
+        return to_x, to_radial, to_zonal, None, None
+
+
+class _FilterGradient(Function):
+    """With q = x_j * y_i on every edge: (q zonal^T, radial^T q), the gradients of <y, product> by radial and zonal."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, radial: Tensor, zonal: Tensor, sender: Tensor, receiver: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x, y, radial, zonal, sender, receiver)
+        to_radial, to_zonal = torch.empty_like(radial), torch.empty_like(zonal)
+        for block in _blocks(len(sender), x[:1].numel(), x.device):
+            both = x.index_select(0, sender[block]).mul_(y.index_select(0, receiver[block]))
+            to_radial[block] = torch.bmm(both, zonal[block].mT)
+            to_zonal[block] = torch.bmm(radial[block].mT, both)
+        return to_radial, to_zonal
+
+    @staticmethod
+    def backward(ctx: Any, by_radial: Tensor, by_zonal: Tensor) -> Any:
+        x, y, radial, zonal, sender, receiver = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a third derivative is wanted: every step must be one autograd can follow
+            return *_second_plain(by_radial, by_zonal, x, y, radial, zonal, sender, receiver), None, None
+        to_x, to_y = torch.zeros_like(x), torch.zeros_like(y)
+        to_radial, to_zonal = torch.empty_like(radial), torch.empty_like(zonal)
+        for block in _blocks(len(sender), x[:1].numel(), x.device):
+            at_sender, at_receiver = x.index_select(0, sender[block]), y.index_select(0, receiver[block])
+            to_both = torch.baddbmm(torch.bmm(by_radial[block], zonal[block]), radial[block], by_zonal[block])
+            both = at_sender * at_receiver
+            to_radial[block] = torch.bmm(both, by_zonal[block].mT)
+            to_zonal[block] = torch.bmm(by_radial[block].mT, both)
+            to_x.index_add_(0, sender[block], at_receiver.mul_(to_both))
+            to_y.index_add_(0, receiver[block], at_sender.mul_(to_both))
+        return to_x, to_y, to_radial, to_zonal, None, None
+
+
+def _second_plain(
+    by_radial: Tensor,
+    by_zonal: Tensor,
+    x: Tensor,
+    y: Tensor,
+    radial: Tensor,
+    zonal: Tensor,
+    sender: Tensor,
+    receiver: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of `_FilterGradient` in plain operations."""
+    at_sender, at_receiver = x.index_select(0, sender), y.index_select(0, receiver)
+    both = at_sender * at_receiver
+    to_both = torch.bmm(by_radial, zonal) + torch.bmm(radial, by_zonal)
+    to_x = torch.zeros_like(x).index_add(0, sender, at_receiver * to_both)
+    to_y = torch.zeros_like(y).index_add(0, receiver, at_sender * to_both)
+    return to_x, to_y, torch.bmm(both, by_zonal.mT), torch.bmm(by_radial.mT, both)

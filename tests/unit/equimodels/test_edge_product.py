@@ -1,0 +1,56 @@
+"""The blocked edge product is the plain one, to the third derivative, whatever the size of its blocks."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from equimodels.ops import edge_product as module
+from equimodels.ops.edge_product import edge_product, edge_product_plain
+
+
+def operands(dtype=torch.float64):
+    random = torch.Generator().manual_seed(0)
+    x, radial, zonal = (
+        torch.randn(*shape, dtype=torch.float64, generator=random).to(dtype).requires_grad_()
+        for shape in ((4, 2, 5), (9, 2, 3), (9, 3, 5))
+    )
+    sender, receiver = torch.randint(0, 4, (2, 9), generator=random)
+    return x, radial, zonal, sender, receiver
+
+
+@pytest.fixture(params=[1, 40, 1 << 16], ids=["one edge a block", "several blocks", "one block"])
+def block(request, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", request.param)
+
+
+@pytest.mark.usefixtures("block")
+def test_the_product_is_the_plain_one():
+    for dtype in (torch.float32, torch.float64):
+        assert_close(edge_product(*operands(dtype)), edge_product_plain(*operands(dtype)))
+
+
+@pytest.mark.usefixtures("block")
+def test_the_first_two_derivatives_are_right():
+    assert torch.autograd.gradcheck(edge_product, operands())
+    assert torch.autograd.gradgradcheck(edge_product, operands())
+
+
+@pytest.mark.usefixtures("block")
+def test_the_third_derivative_is_that_of_the_plain_product():
+    results = []
+    for function in (edge_product, edge_product_plain):
+        x, radial, zonal, sender, receiver = operands()
+        value = function(x, radial, zonal, sender, receiver).pow(3).sum()
+        for _ in range(2):
+            first = torch.autograd.grad(value, (x, radial, zonal), create_graph=True)
+            value = sum(gradient.pow(2).sum() for gradient in first)
+        results.append(torch.autograd.grad(value, (x, radial, zonal)))
+    for found, expected in zip(*results, strict=True):
+        assert_close(found, expected)
+
+
+def test_no_edges_make_no_messages():
+    x, radial, zonal, sender, receiver = operands()
+    out = edge_product(x, radial[:0], zonal[:0], sender[:0], receiver[:0])
+    assert torch.equal(out, torch.zeros_like(x))
+    assert torch.autograd.grad(out.sum(), x)[0].eq(0).all()
