@@ -88,9 +88,9 @@ def query(
         Path | None, typer.Option("--structure", "-s", metavar="FILE", help="Structures to ask about: xyz, extxyz.")
     ] = None,
     body: Annotated[
-        str | None, typer.Option("--json", metavar="BODY", help="The request as JSON, @FILE, or - for standard input.")
+        str | None, typer.Option("--body", metavar="JSON", help="The request as JSON, @FILE, or - for standard input.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--as-json", help="Print the answer as JSON; --json always does.")] = False,
+    as_json: JsonOption = False,
     token_file: Annotated[
         Path | None,
         typer.Option(
@@ -106,7 +106,7 @@ def query(
     from serve.question import read_body, read_structures, show_energies  # ASE, which the other commands do without
 
     if (structure is None) == (body is None):
-        raise UserError("nothing to ask, or two things", allowed="exactly one of --structure FILE and --json BODY")
+        raise UserError("nothing to ask, or two things", allowed="exactly one of --structure FILE and --body JSON")
     url, token, task = _reach(target, token_file, store)
     with EndpointClient(url, token=token) as client:
         if structure is not None:

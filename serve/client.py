@@ -78,7 +78,7 @@ class EndpointClient:
         return self._json("GET", "/healthz")
 
     def post(self, path: str, body: Any) -> dict[str, Any]:
-        """Any body to any path, for `equi query --json`."""
+        """Any body to any path, for `equi query --body`."""
         return self._json("POST", path, body)
 
     def close(self) -> None:

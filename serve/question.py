@@ -14,7 +14,7 @@ from ase.data import chemical_symbols
 from cluster.commands.terminal import show_table
 from cluster.errors import UserError
 
-MOST_ATOMS_SHOWN = 50  # of one structure; more are for --as-json
+MOST_ATOMS_SHOWN = 50  # of one structure; more are for --json
 
 
 def read_structures(path: Path) -> list[dict[str, Any]]:
@@ -68,7 +68,7 @@ def show_energies(structures: Sequence[Mapping[str, Any]], answer: Mapping[str, 
         sys.stdout.write(f"\nstructure {number}, forces in {units['forces']} ({answer['model']})\n")
         show_table(("atom", "element", "x", "y", "z"), atoms[:MOST_ATOMS_SHOWN], nothing="no atoms")
         if len(atoms) > MOST_ATOMS_SHOWN:
-            sys.stdout.write(f"... and {len(atoms) - MOST_ATOMS_SHOWN} more; --as-json prints all\n")
+            sys.stdout.write(f"... and {len(atoms) - MOST_ATOMS_SHOWN} more; --json prints all\n")
 
 
 def _largest(forces: Sequence[Sequence[float]]) -> float:

@@ -83,7 +83,7 @@ def test_an_endpoint_is_deployed_asked_listed_and_taken_down(folder: Path) -> No
         assert "-2068" in table  # the references of one oxygen and two hydrogens: a fresh readout adds nothing
         assert "eV/angstrom" in table
         body = '{"structures": [{"numbers": [79], "positions": [[0, 0, 0]]}]}'
-        assert "79 (Au)" in equi(folder, "query", "water", "--json", body, code=2)
+        assert "79 (Au)" in equi(folder, "query", "water", "--body", body, code=2)
         assert json.loads(equi(folder, "endpoints", "--json"))[0]["state"] == "up"
         port = record["url"].rpartition(":")[2]
         taken = equi(folder, "deploy", spec, "--set", "name=other", "--set", f"http.port={port}", code=2)
