@@ -27,7 +27,7 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 demo: $(READY)   ## the whole way: label, sweep, train, publish, deploy, check
-	@exec $(BIN)/equi demo $(ARGS)
+	@exec $(BIN)/equi demo --with-parent $(ARGS)
 
 check: $(READY)  ## format, lint, types, contracts, unit tests
 	$(BIN)/ruff format --check .

@@ -67,6 +67,9 @@ def _embedded(home: Path, cpus: int | None, gpus: int | None) -> Iterator[Sessio
     marker = secrets.token_hex(8)
     # Short on purpose: Ray puts unix sockets about 60 characters below it and the limit is 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="equi-"))
+    # Ray opens its folder to everybody (mode 0777); inside ours, which is 0700, nobody else comes as far as that.
+    rays, scratch = folder / "ray", folder / "tmp"
+    scratch.mkdir()
     watchdog = Watchdog(marker, folder)
     try:
         with environment(
@@ -78,6 +81,9 @@ def _embedded(home: Path, cpus: int | None, gpus: int | None) -> Iterator[Sessio
                 "RAY_ADDRESS": None,  # would turn a new cluster into a connection to that one
                 # Ray's setproctitle writes over /proc/<pid>/environ, where the marker is read; this keeps it.
                 "SPT_NOENV": "1",
+                "RAY_raylet_start_wait_time_s": "120",  # of 30: on a busy machine a first start has taken 44 s
+                # A killed worker tidies nothing up: its temporary files go with the session's folder.
+                "TMPDIR": str(scratch),
             }
         ):
             yield from _connected(
@@ -90,7 +96,7 @@ def _embedded(home: Path, cpus: int | None, gpus: int | None) -> Iterator[Sessio
                 # A worker's failure comes back with its traceback; the rest of what it prints is Ray's own chatter.
                 log_to_driver=False,
                 _node_ip_address="127.0.0.1",
-                _temp_dir=str(folder),
+                _temp_dir=str(rays),
             )
     finally:
         watchdog.close()
@@ -117,7 +123,7 @@ def _connected(marker: str, folder: Path | None, **options: Any) -> Iterator[Ses
         _raylet.Config.initialize("")  # type: ignore[attr-defined]
         try:
             context = ray.init(configure_logging=True, logging_level=logging.WARNING, **options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except Exception as error:  # Ray raises bare Exception too, for a node that does not come up in time
             raise ClusterError(
                 f"no Ray session on {options.get('address', 'this machine')}: {_first_line(error)}",
                 hint="Is the head up, and is RAY_AUTH_TOKEN_PATH the token it was started with?",

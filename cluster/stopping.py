@@ -1,5 +1,7 @@
 """Stopping in good order: SIGTERM and Ctrl-C become an exception in the main thread, once."""
 
+import ctypes
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -57,3 +59,17 @@ class StopSignals:
             return
         self._requested.set()
         raise Stop(signal.Signals(number).name)
+
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def stop_with_parent() -> None:
+    """Have this process get SIGTERM when the process that started it ends, even by SIGKILL. Linux only.
+
+    For commands under `make`: a killed make takes nothing along of what it runs.
+    """
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended before the kernel knew
+        os.kill(os.getpid(), signal.SIGTERM)

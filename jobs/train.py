@@ -28,7 +28,7 @@ def run(spec: TrainSpec, context: RunContext) -> dict[str, Any]:
     if spec.publish is None:
         return outputs
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="equi-publish-") as folder:
+    with tempfile.TemporaryDirectory(prefix="publish-", dir=context.workdir) as folder:
         context.store.download(f"runs/{context.run_id}/model", Path(folder))
         reference = publish_model(
             context.store,

@@ -1,11 +1,19 @@
-"""What every kind of test may ask for: a store in a folder, and an S3 server in a process of its own."""
+"""What every kind of test may ask for: a store in a folder, an S3 server, a command whose processes are all known."""
 
+import contextlib
 import json
+import os
+import secrets
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,3 +100,109 @@ def s3_environment(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Se
 def store(tmp_path: Path) -> Store:
     """An empty store in a folder."""
     return open_store(str(tmp_path / "store"))
+
+
+@dataclass
+class Started:
+    """A running command. All it starts carries `mark` in its environment, and `temporary` is its TMPDIR."""
+
+    process: "subprocess.Popen[str]"
+    mark: str
+    temporary: Path
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far, both streams."""
+        return "".join(self.lines)
+
+    def wait_for(self, text: str, seconds: float) -> None:
+        """Until it has printed `text`; the test fails if it ends before that, or takes longer."""
+        deadline = time.monotonic() + seconds
+        while text not in self.output:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                time.sleep(0.5)  # the last lines may still be on their way
+                if text not in self.output:
+                    pytest.fail(f"{text!r} was not printed (exit code {self.process.poll()}):\n{self.output}")
+            time.sleep(0.05)
+
+    def exit_code(self, seconds: float) -> int:
+        """Wait for its end; the test fails if it takes longer."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"it has not ended within {seconds:.0f} s:\n{self.output}")
+
+    def send(self, number: signal.Signals, *, to_group: bool = False) -> None:
+        """A signal to the process, or to its whole group as a terminal sends Ctrl-C."""
+        (os.killpg if to_group else os.kill)(self.process.pid, number)
+
+    def processes(self) -> dict[int, str]:
+        """Live processes of the command, itself included: number and command line."""
+        sign = f"EQUI_TEST={self.mark}".encode()
+        found = {}
+        for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+            with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's
+                if sign in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+                    found[pid] = words.decode(errors="replace").strip()
+        return found
+
+    def left_after(self, seconds: float) -> dict[int, str]:
+        """Wait until none of its processes lives, so long at most. Returns those that still do."""
+        deadline = time.monotonic() + seconds
+        while (left := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return left
+
+
+@contextlib.contextmanager
+def started(command: list[str], folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Started]:
+    """Run `command` in `folder` as the leader of a process group; nothing of it outlives the block."""
+    mark = secrets.token_hex(8)
+    temporary = Path(tempfile.mkdtemp(prefix="eq-"))  # short: Ray's unix sockets are below it
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "EQUI_"))}
+    own = {"EQUI_TEST": mark, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**inherited, **own, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    running = Started(process, mark, temporary)
+    reader = threading.Thread(target=_read, args=(process, running.lines), daemon=True)
+    reader.start()
+    try:
+        yield running
+    finally:
+        for _ in range(50):
+            for pid in running.processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if not running.left_after(0.2):
+                break
+        process.wait(30)
+        reader.join(30)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _read(process: "subprocess.Popen[str]", lines: list[str]) -> None:
+    with process:
+        for line in process.stdout or ():
+            lines.append(line)
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., contextlib.AbstractContextManager[Started]]:
+    """`with start(command, folder) as running`: see `started`."""
+    return started
+
+
+@pytest.fixture(scope="session")
+def stretch() -> float:
+    """How much longer than on a free machine things may take, because others compute here too; at least 1."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

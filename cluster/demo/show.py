@@ -15,7 +15,7 @@ from cluster.demo.stage import Stage
 from cluster.front_door import resolve
 from cluster.session import open_session
 from cluster.spec.load import load_spec
-from cluster.stopping import StopSignals
+from cluster.stopping import Stop, StopSignals
 from cluster.store import open_store
 from cluster.token import ensure_token
 
@@ -25,8 +25,8 @@ STEPS = 7
 def run_demo(plan: Plan, store_uri: str, home: Path, *, keep: bool, console: Console) -> Path:
     """Go the whole way; returns the path of summary.json.
 
-    With `keep` the endpoint stays up until Ctrl-C. Raises Stop when interrupted: every process is gone by then, and
-    what is on the store is complete.
+    With `keep` the endpoint stays up until Ctrl-C. Raises Stop when interrupted before that: every process is gone by
+    then, and what is on the store is complete.
     """
     started = time.monotonic()
     folder = home / "demo"
@@ -116,7 +116,7 @@ def _table(summary: dict[str, Any], folder: Path) -> Table:
 
 def _say_how_to_ask(console: Console, url: str, token: Path, route: str, question: Path) -> None:
     console.print(
-        f"equi query {url} --body {question} --token-file {token}\n"
+        f"equi query {url} --body @{question} --token-file {token}\n"
         f'curl -s {url}/v1/{route} -H "Authorization: Bearer $(cat {token})" '
         f"-H 'Content-Type: application/json' -d @{question}\n"
         f"pages: {url}/docs  {url}/openapi.json",
@@ -128,5 +128,8 @@ def _say_how_to_ask(console: Console, url: str, token: Path, route: str, questio
 
 def _stay(console: Console, signals: StopSignals) -> None:
     console.print("The endpoint stays up; Ctrl-C ends it.")
-    while not signals.requested:
-        time.sleep(0.3)
+    try:
+        while not signals.requested:
+            time.sleep(0.3)
+    except Stop:  # what was waited for, not an interruption: the demo has gone the whole way
+        console.print("the endpoint is taken down")
