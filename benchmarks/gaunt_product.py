@@ -2,8 +2,8 @@
 
 Two peers, since either alone would mislead. `e3nn_full` is e3nn's FullTensorProduct: every path, kept apart, many more
 numbers than ours. `e3nn_same_map` is e3nn's TensorProduct with our paths, summed at each degree with Gaunt weights: the
-same bilinear map, checked here to 1e-4 before anything is timed. Each time is the best of several interleaved rounds, one
-thread, float32, one channel a row. Writes benchmarks/results/gaunt_product.json.
+same bilinear map, checked here to 1e-4 before anything is timed. Each time is the best of several interleaved rounds,
+one thread, float32, one channel a row. Writes benchmarks/results/gaunt_product.json.
 """
 
 import argparse
