@@ -16,6 +16,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from cluster.context import RunContext
 from cluster.errors import NotFoundError
+from cluster.metrics import Meter
 from cluster.store import open_store
 from equimodels.assemble import assemble
 from equimodels.checkpoint import save_model
@@ -86,6 +87,8 @@ def _worker(task: dict[str, Any]) -> dict[str, Any] | None:
     assignment = Assignment(**task)
     batch = TrainSpec.model_validate(task["resolved"]["spec"]).data.batch.size
     emit = training_meter(assignment.run_id, batch)
+    if world.leads and open_store(assignment.store).exists(f"runs/{assignment.run_id}/live.json"):
+        Meter(run_id=assignment.run_id).add("equi_restarts")  # workers of this run have been at work before
     outcome = work(assignment, world, emit=emit, rank_on_node=ray_context.get_local_rank())
     if not world.leads:
         return None

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from cluster.context import RunContext
 from cluster.dataset.schema import image_shape
@@ -60,7 +61,9 @@ def probe(fitted: Floats, train: pa.Table, tested: Floats, test: pa.Table, seed:
     """A linear probe of features (B, D) against the labels of both tables. Raises UserError for too few rows."""
     labels = [torch.from_numpy(np.array(table["label"].to_numpy(), dtype=np.int64)) for table in (train, test)]
     try:
-        return linear_probe(torch.from_numpy(fitted), labels[0], torch.from_numpy(tested), labels[1], seed=seed)
+        # One thread: products of 1,000 x 64 are too small to share, and on a busy machine two threads took 7 times as long.
+        with threadpool_limits(1):
+            return linear_probe(torch.from_numpy(fitted), labels[0], torch.from_numpy(tested), labels[1], seed=seed)
     except SettingError as error:
         raise UserError(f"no linear probe can be fitted: {error}") from error
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from cluster.metrics import Meter
 from cluster.progress import Task
 
 
@@ -33,18 +34,22 @@ class TrialRow:
 class TrialBoard(Callback):  # type: ignore[misc]  # Ray has no types to subclass
     """Follows the trials through Tune's callbacks and keeps the best value of each."""
 
-    def __init__(self, chosen: list[dict[str, Any]], *, metric: str, mode: str, steps: int, bar: Task) -> None:
+    def __init__(
+        self, chosen: list[dict[str, Any]], *, metric: str, mode: str, steps: int, bar: Task, meter: Meter
+    ) -> None:
         super().__init__()
         self._rows = [TrialRow(number, point) for number, point in enumerate(chosen)]
+        self._meter = meter
         self._metric, self._sign, self._steps, self._bar = metric, 1.0 if mode == "min" else -1.0, steps, bar
 
     def __getstate__(self) -> dict[str, Any]:
-        """For Tune's own record of the experiment: the rows, not the terminal."""
-        return {name: value for name, value in self.__dict__.items() if name != "_bar"}
+        """For Tune's own record of the experiment: the rows, not the terminal and the meter."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_bar", "_meter")}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial has a process."""
         self._row(trial).status = "running"
+        self._count_running()
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -63,14 +68,14 @@ class TrialBoard(Callback):  # type: ignore[misc]  # Ray has no types to subclas
         """A trial has ended, by itself or because the scheduler ended it."""
         row = self._row(trial)
         row.status = "complete" if row.steps >= self._steps else "stopped early"
-        self._end()
+        self._end("finished" if row.status == "complete" else "stopped")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial has failed; the sweep goes on."""
         row = self._row(trial)
         row.status = "failed"
         row.error = str(trial.get_error() or "unknown").strip().splitlines()[-1]
-        self._end()
+        self._end("failed")
 
     def ranked(self) -> list[TrialRow]:
         """All trials, best first; those without a value last."""
@@ -80,6 +85,13 @@ class TrialBoard(Callback):  # type: ignore[misc]  # Ray has no types to subclas
         number: int = trial.config["trial"]
         return self._rows[number]
 
-    def _end(self) -> None:
+    def _count_running(self) -> None:
+        self._meter.set("equi_trials_running", sum(row.status == "running" for row in self._rows))
+
+    def _end(self, outcome: str) -> None:
         best = self.ranked()[0]
+        self._count_running()
+        self._meter.add("equi_trials", 1, outcome=outcome)
+        if math.isfinite(best.value):
+            self._meter.set("equi_sweep_best", best.value, metric=self._metric)
         self._bar.advance(1, best=f"{self._metric} {best.value:.4g} (trial {best.trial})")

@@ -13,12 +13,12 @@ from ruamel.yaml import YAML
 
 from cluster.context import RunContext
 from cluster.errors import UserError
+from cluster.metrics import Meter
 from jobs.build import resolve
 from jobs.spec.sweep import SweepSpec
 from jobs.sweep.board import TrialBoard, TrialRow
 from jobs.sweep.space import points, trial_spec, winner_spec
 from jobs.sweep.trial import run_trial
-
 
 # Tune's own frames and links; what there is to see is on the board.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -39,7 +39,8 @@ def run(spec: SweepSpec, context: RunContext) -> dict[str, Any]:
     resources = {"cpu": specs[0].resources.cpus_per_worker, "gpu": specs[0].resources.gpus_per_worker}
     filesystem, base = context.store.arrow()
     with context.progress.task("sweep", total=spec.budget.trials, unit="trials") as bar:
-        board = TrialBoard(chosen, metric=spec.metric, mode=spec.mode, steps=steps, bar=bar)
+        meter = Meter(run_id=context.run_id)
+        board = TrialBoard(chosen, metric=spec.metric, mode=spec.mode, steps=steps, bar=bar, meter=meter)
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(run_trial, shared=shared), resources),
             param_space={"trial": tune.grid_search(list(range(len(chosen))))},
