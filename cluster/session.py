@@ -81,7 +81,6 @@ def _embedded(home: Path, cpus: int | None, gpus: int | None) -> Iterator[Sessio
                 "RAY_ADDRESS": None,  # would turn a new cluster into a connection to that one
                 # Ray's setproctitle writes over /proc/<pid>/environ, where the marker is read; this keeps it.
                 "SPT_NOENV": "1",
-                "RAY_raylet_start_wait_time_s": "120",  # of 30: on a busy machine a first start has taken 44 s
                 # A killed worker tidies nothing up: its temporary files go with the session's folder.
                 "TMPDIR": str(scratch),
             }
@@ -123,11 +122,12 @@ def _connected(marker: str, folder: Path | None, **options: Any) -> Iterator[Ses
         _raylet.Config.initialize("")  # type: ignore[attr-defined]
         try:
             context = ray.init(configure_logging=True, logging_level=logging.WARNING, **options)
-        except Exception as error:  # Ray raises bare Exception too, for a node that does not come up in time
-            raise ClusterError(
-                f"no Ray session on {options.get('address', 'this machine')}: {_first_line(error)}",
-                hint="Is the head up, and is RAY_AUTH_TOKEN_PATH the token it was started with?",
-            ) from error
+        except Exception as error:  # Ray raises bare Exception too, for a node that is not up after 30 s
+            hint = "Is the head up, and is RAY_AUTH_TOKEN_PATH the token it was started with?"
+            if "address" not in options:
+                hint = "A node must be up within 30 s: is this machine very busy, or short of memory?"
+            place = options.get("address", "this machine")
+            raise ClusterError(f"no Ray session on {place}: {_first_line(error)}", hint=hint) from error
         try:
             yield Session(
                 address=str(context.address_info["address"]),

@@ -188,9 +188,9 @@ def test_how_each_run_ended_is_known_after_the_cluster_is_gone(new_head, tmp_pat
         wait_for(lambda: frames_done(store, "during") > 0)
         head.kill()
         assert leftover_processes(head.marker) == []
-    listed = {run["id"]: run for run in json.loads(equi.ok("runs", "--json"))}
-    assert listed["before"]["status"] == "succeeded"
-    assert (listed["during"]["status"], listed["during"]["reason"]) == ("lost", "its driver process is gone")
-    assert "run before succeeded" in equi.ok("logs", "before")
-    assert "no Ray head answers" in equi.refused("resume", "during")
-    assert "run during was stopped" in equi.ok("stop", "during")
+        listed = {run["id"]: run for run in json.loads(equi.ok("runs", "--json"))}
+        assert listed["before"]["status"] == "succeeded"
+        assert (listed["during"]["status"], listed["during"]["reason"]) == ("lost", "its driver process is gone")
+        assert "run before succeeded" in equi.ok("logs", "before")
+        assert "no Ray head answers" in equi.refused("resume", "during")
+        assert "run during was stopped" in equi.ok("stop", "during")
