@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from equimodels.models.graph import AtomGraph, Structure
-from equimodels.models.neighbours import neighbour_pairs
 from equimodels.objectives.energy_force import LabelledGraph
 
 
@@ -27,10 +26,7 @@ class StructureSet:
 
     @cached_property
     def _structures(self) -> list[Structure]:
-        return [
-            Structure(torch.tensor(z), torch.tensor(r), torch.from_numpy(neighbour_pairs(r, self._cutoff)))
-            for z, r in zip(self._numbers, self._positions, strict=True)
-        ]
+        return [Structure.of(z, r, self._cutoff) for z, r in zip(self._numbers, self._positions, strict=True)]
 
     def __len__(self) -> int:
         return len(self._ids)
