@@ -18,9 +18,10 @@ def knn_predict(
 ) -> Tensor:
     """Vote of the `neighbours` most similar training samples, each with weight exp(similarity / temperature).
 
-    features: (n, D), labels: (n,) int64 from 0; test_features: (m, D). Similarity is the cosine after
-    the training mean is taken off: features behind an adaLN share a large mean, and without this all cosines are
-    near 1. Returns (m,) int64. Oquab et al. 2023 (DINOv2). Raises SettingError for neighbours outside 1..n or a temperature that is not positive.
+    features: (n, D), labels: (n,) int64 from 0; test_features: (m, D). Similarity is the cosine after the training mean
+    is taken off: features behind an adaLN share a large mean, and without this all cosines are near 1. Returns (m,)
+    int64. Oquab et al. 2023 (DINOv2). Raises SettingError for neighbours outside 1..n or a temperature that is not
+    positive.
     """
     require(1 <= neighbours <= len(features), "neighbours", neighbours, f"from 1 to {len(features)}, the samples")
     require(temperature > 0, "temperature", temperature, "positive")

@@ -38,7 +38,8 @@ def linear_gaussian_floor(eigenvalues: ArrayLike | Tensor, config: FlowMatchingC
     n = torch.linspace(-REACH, REACH, NODES, dtype=torch.float64)
     weight = torch.exp(-(n**2) / 2) * ((n[1] - n[0]) / math.sqrt(2 * math.pi))
     t = torch.sigmoid(config.logit_mean + config.logit_std * n)
-    return float((weight * residual(s, t[:, None]).mean(dim=1)).sum())
+    mean_residual = residual(s, t[:, None]).mean(dim=1)
+    return float((weight * mean_residual).sum())
 
 
 def covariance_eigenvalues(standardised: Tensor) -> Tensor:
