@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 TORCH  := torch==2.13.0
+# Unit tests run in two processes of one thread each; what starts Ray or a server runs alone.
+UNIT   := -q -m "not slow and not gpu" -n 2 --dist loadfile
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
@@ -34,10 +36,12 @@ check: $(READY)  ## format, lint, types, contracts, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest tests/unit tests/equivariance tests/golden -q -m "not slow"
+	$(BIN)/pytest tests/unit tests/equivariance tests/golden $(UNIT)
 
 test: $(READY)   ## unit and integration tests, with coverage
-	$(BIN)/pytest -m "not slow and not gpu" --cov --cov-report=term $(ARGS)
+	$(BIN)/coverage erase
+	$(BIN)/pytest tests/unit tests/equivariance tests/golden $(UNIT) --cov --cov-report= --cov-fail-under=0 $(ARGS)
+	$(BIN)/pytest tests/integration -q -m "not slow and not gpu" --cov --cov-append --cov-report=term:skip-covered $(ARGS)
 
 test-slow: $(READY)  ## fault, kill and soak tests
 	$(BIN)/pytest -m "slow and not gpu" $(ARGS)

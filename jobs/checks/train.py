@@ -1,5 +1,6 @@
 """Checks of a training spec against the library, the store and the cluster."""
 
+from dataclasses import fields
 from typing import Any
 
 from cluster.dataset.read import load_manifest
@@ -11,7 +12,7 @@ from equimodels.assemble import settings
 from equimodels.components import models, objectives, radial_bases
 from equimodels.errors import SettingError, UnknownComponentError
 from equimodels.registry import Registry
-from jobs.checks.settings import unknown
+from jobs.checks.settings import nearest, unknown
 from jobs.spec.frozen import Component
 from jobs.spec.train import TrainSpec
 
@@ -83,11 +84,25 @@ def capacity(spec: TrainSpec, surroundings: Surroundings) -> list[Complaint]:
 
 
 def _component(registry: Registry[Any], part: Component, path: tuple[str, ...]) -> list[Complaint]:
+    """Every unknown setting at once, and the first value that its component refuses."""
     try:
-        settings(registry, part.name, part.params)
+        entry = registry.find(part.name)
     except UnknownComponentError as error:
         return [unknown(registry.kind, part.name, error.known, (*path, "name"))]
+    known = sorted(field.name for field in fields(entry.config) if field.init)
+    what = f"{registry.kind} {part.name!r}"
+    found = [
+        Complaint(
+            (*path, "params", key),
+            f"unknown setting for {what}{nearest(key, known)}",
+            hint=f"settings: {', '.join(known) or 'none'}",
+        )
+        for key in part.params
+        if key not in known
+    ]
+    try:
+        settings(registry, part.name, {key: value for key, value in part.params.items() if key in known})
     except SettingError as error:
         place = (*path, "params", error.field)
-        return [Complaint(place, f"{registry.kind} {part.name!r}: found {error.found!r}", allowed=error.allowed)]
-    return []
+        found.append(Complaint(place, f"{what}: {error.field} is {error.found!r}", allowed=error.allowed))
+    return found

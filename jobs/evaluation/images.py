@@ -61,7 +61,7 @@ def probe(fitted: Floats, train: pa.Table, tested: Floats, test: pa.Table, seed:
     """A linear probe of features (B, D) against the labels of both tables. Raises UserError for too few rows."""
     labels = [torch.from_numpy(np.array(table["label"].to_numpy(), dtype=np.int64)) for table in (train, test)]
     try:
-        # One thread: products of 1,000 x 64 are too small to share, and on a busy machine two threads took 7 times as long.
+        # One thread: products of 1,000 x 64 are too small to share: two threads on a busy machine took 7x as long.
         with threadpool_limits(1):
             return linear_probe(torch.from_numpy(fitted), labels[0], torch.from_numpy(tested), labels[1], seed=seed)
     except SettingError as error:

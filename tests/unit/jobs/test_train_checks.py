@@ -85,7 +85,7 @@ def test_all_mistakes_are_told_at_once(with_images: Store) -> None:
 def test_a_corner_of_a_space_that_cannot_be_built_is_told_before_any_trial() -> None:
     space = {"model.params.lmax": {"choice": [1, 9]}, "optimizer.params.lr": {"uniform": [-1.0, 1.0]}}
     found = told(sweep_checks.check(sweep(space=space), Surroundings()))
-    assert "space.model.params.lmax: model 'gaunt_potential': found 9 0 to 6" in found
+    assert "space.model.params.lmax: model 'gaunt_potential': lmax is 9 0 to 6" in found
     assert "space.optimizer.params.lr: " in found
 
 
