@@ -24,7 +24,7 @@ COMMANDS: dict[str, Command | Group] = {
     "runs": Command("cluster.commands.runs:runs", "Every run of the store and how it ended.", JOBS),
     "status": Command("cluster.commands.runs:status", "One run: state, progress, outputs, error.", JOBS),
     "logs": Command("cluster.commands.runs:logs", "What a run has printed; -f follows it.", JOBS),
-    "stop": Command("cluster.commands.runs:stop", "Ask a run to stop after its next checkpoint.", JOBS),
+    "stop": Command("cluster.commands.runs:stop", "Stop a run; what it has finished stays.", JOBS),
     "resume": Command("cluster.commands.runs:resume", "Go on with a run that ended early.", JOBS),
     "report": Command("jobs.report.cli:report", "A self-contained HTML page about a run.", JOBS),
     "data": Group(
