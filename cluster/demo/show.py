@@ -29,10 +29,10 @@ def run_demo(plan: Plan, store_uri: str, home: Path, *, keep: bool, console: Con
     then, and what is on the store is complete.
     """
     started = time.monotonic()
-    folder = home / "demo"
-    folder.mkdir(parents=True, exist_ok=True)
     store = open_store(store_uri)
     store.check_writable()
+    folder = home / "demo"
+    folder.mkdir(parents=True, exist_ok=True)
     token = ensure_token(folder / "endpoint.token")
     console.print(f"[bold]Equimodels demo[/bold]: {plan.about}\nstore {store.uri}", highlight=False)
     with StopSignals() as signals:

@@ -9,7 +9,7 @@ from cluster.front_door import KINDS
 from cluster.spec.complaints import Complaint, Surroundings
 from cluster.spec.document import Document, read_document
 from cluster.spec.problems import Problem, SpecError, dotted
-from cluster.spec.validate import validate, without_unknown
+from cluster.spec.validate import validate, what_fits
 from cluster.spec.wording import describe, did_you_mean
 
 if TYPE_CHECKING:
@@ -53,16 +53,16 @@ def check_document(
     """The same for a document that is in hand already."""
     name = _kind(document)
     kind = KINDS[name]
-    problems: list[Problem] = []
-    spec: Any
+    surroundings = Surroundings(store, capacity, document.folder)
     try:
         spec = validate(document, kind.model())
     except SpecError as error:
-        problems += error.problems
-        spec = without_unknown(document, kind.model())
-    if spec is not None:
-        complaints = kind.complaints(spec, Surroundings(store, capacity, document.folder))
-        problems += [_problem(complaint, document) for complaint in complaints]
+        rest = what_fits(document, kind.model())
+        complaints = kind.complaints(rest[0], surroundings) if rest else []
+        # A default stands where something was taken out: what it leads to is not the user's doing.
+        own = [c for c in complaints if rest and not any(c.path[: len(path)] == path for path in rest[1])]
+        raise SpecError([*error.problems, *(_problem(complaint, document) for complaint in own)]) from None
+    problems = [_problem(complaint, document) for complaint in kind.complaints(spec, surroundings)]
     if problems:
         raise SpecError(problems)
     return LoadedSpec(name, spec, document)

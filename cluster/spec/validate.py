@@ -40,28 +40,29 @@ def validate(document: Document, model: type[M]) -> M:
     return spec
 
 
-def without_unknown(document: Document, model: type[M]) -> M | None:
-    """The spec that is left when unknown keys are taken out; None where something else does not fit the schema.
+def what_fits(document: Document, model: type[M]) -> tuple[M, list[Path]] | None:
+    """The spec that is left, and which paths were taken out, when whatever does not fit the schema is taken out.
 
-    With it the kind's own check has its say too, and all problems still come at once.
+    None where that is no spec: a setting is missing, or two of them do not go together. With what fits the kind's own
+    check has its say too, and all problems still come at once.
     """
     context = {"folder": document.folder}
     try:
-        return model.model_validate(document.data, context=context)
+        return model.model_validate(document.data, context=context), []
     except ValidationError as error:
         details = error.errors(include_url=False)
-    if any(detail["type"] != "extra_forbidden" for detail in details):
-        return None
     data, shape = deepcopy(document.data), Shape(model)
-    for detail in details:
-        *parents, last = _path(detail["loc"], document.data, shape)
+    paths = [_path(detail["loc"], document.data, shape) for detail in details]
+    if any(detail["type"] in ("missing", "value_error", "assertion_error") for detail in details) or () in paths:
+        return None
+    for *parents, last in paths:
         container: Any = data
         for key in parents:
             container = container[key] if _is_in((key,), container) else {}
         if isinstance(container, dict):
             container.pop(last, None)
     try:
-        return model.model_validate(data, context=context)
+        return model.model_validate(data, context=context), paths
     except ValidationError:
         return None
 

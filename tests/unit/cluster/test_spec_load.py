@@ -105,10 +105,22 @@ def test_an_unknown_key_does_not_hide_what_the_check_has_to_say(write) -> None:
     ]
 
 
-def test_a_value_that_does_not_fit_keeps_the_check_from_guessing(write) -> None:
+def test_a_value_that_does_not_fit_does_not_hide_it_either(write) -> None:
     text = told(write(GOOD), "workers.gpu.type=~", "head.cpus=many")
-    assert "workers.gpu.per_node" not in text
-    assert text.endswith("\n1 problem. Nothing was submitted.")
+    assert [line for line in text.splitlines() if not line.startswith(" ")] == [
+        "c.yaml:6:21  workers.gpu.per_node",
+        "--set head.cpus=many  head.cpus",
+        "2 problems. Nothing was submitted.",
+    ]
+
+
+def test_the_default_that_stands_in_for_such_a_value_is_nobodys_mistake(write, monkeypatch) -> None:
+    complaints = [Complaint(("head", "cpus"), "too many"), Complaint(("store",), "is not there")]
+    monkeypatch.setattr(Kind, "complaints", lambda *arguments: complaints)
+    assert "too many" in told(write(GOOD + "head: {cpus: 8}\n"))
+    text = told(write(GOOD + "head: {cpus: many}\n"))
+    assert "too many" not in text
+    assert "is not there" in text
 
 
 def test_a_missing_file_is_a_users_error(tmp_path: Path) -> None:
