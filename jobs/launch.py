@@ -11,6 +11,7 @@ from typing import Any
 
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.config import LoggingConfig
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
@@ -67,6 +68,8 @@ def launch(resolved: ResolvedTrain, context: RunContext, *, attempt: int) -> dic
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
+    # Ray Train's own handler of Ctrl-C stays in place when training is over, and swallows it from then on.
+    trainer._register_sigint_handler = lambda controller: None
     with _shown(context, spec.schedule.steps):
         try:
             result = trainer.fit()
@@ -111,13 +114,20 @@ def _explained(error: TrainingFailedError) -> WorkersFailedError:
     if isinstance(error, WorkerGroupError) and error.worker_failures:
         causes = {rank: _root(cause) for rank, cause in error.worker_failures.items()}
         rank = min(causes, key=lambda r: (_is_echo(causes[r]), r))
-        return WorkersFailedError(f"rank {rank}: {type(causes[rank]).__name__}: {causes[rank]}", rank)
+        return WorkersFailedError(f"rank {rank}: {_words(causes[rank])}", rank)
     return WorkersFailedError(str(error).strip().splitlines()[-1], None)
 
 
 def _root(error: BaseException) -> BaseException:
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, BaseException) else error
+
+
+def _words(error: BaseException) -> str:
+    """One line. Of a death that Ray only noticed it tells twenty, with what may have been the cause."""
+    if isinstance(error, WorkerHealthCheckFailedError):
+        return "its process died: killed, out of memory, or crashed in native code"
+    return f"{type(error).__name__}: {error}"
 
 
 def _is_echo(error: BaseException) -> bool:
@@ -132,12 +142,14 @@ def _shown(context: RunContext, steps: int) -> Iterator[None]:
     with context.progress.task("train", total=steps, unit="steps") as bar:
 
         def follow() -> None:
+            told: dict[str, Any] = {}
             while not finished.wait(POLL_S):
                 try:
                     news = json.loads(context.store.read(f"runs/{context.run_id}/live.json"))
                 except (NotFoundError, ValueError):
                     continue
-                if news.get("stage") == "train":
+                if news.get("stage") == "train" and news != told:  # nothing new while workers start again
+                    told = news
                     bar.update(completed=news["completed"], **described(news))
 
         watcher = threading.Thread(target=follow, daemon=True)

@@ -21,23 +21,32 @@ def run_chains(
     """Run every pending block and yield its report as it ends; ends early when a stop is requested.
 
     Blocks that finished before an error are on the store. Raises what a block raised: the UserError itself
-    where it is one. Whatever is still queued is cancelled on the way out.
+    where it is one. Whatever is still under way is cancelled on the way out.
     """
     task = ray.remote(num_cpus=1, max_retries=3, runtime_env={"env_vars": ENVIRONMENT})(label_block)
-    waiting: list[Any] = []
+    chains = {trajectory.number: iter(pending[trajectory.number]) for trajectory in trajectories}
+    described = {trajectory.number: trajectory for trajectory in trajectories}
+    running: dict[Any, int] = {}
+
+    def advance(number: int, before: Done | None) -> None:
+        frames = next(chains[number], None)
+        if frames is not None:
+            running[task.remote(described[number], frames, before)] = number
+
     try:
-        for trajectory in trajectories:
-            # A task whose argument is another task's result waits for it: the chain needs no code of its own.
-            before: Any = last[trajectory.number]
-            for frames in pending[trajectory.number]:
-                before = task.remote(trajectory, frames, before)
-                waiting.append(before)
-        while waiting and not stop_requested():
-            ready, waiting = ray.wait(waiting, num_returns=1, timeout=_POLL_SECONDS)
+        # One block of each chain at a time. Whole chains of tasks that wait for each other would need no code here,
+        # but when they are cancelled Ray 2.60 may end this process ("Tried to complete task that was not pending").
+        for number in chains:
+            advance(number, last[number])
+        while running and not stop_requested():
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=_POLL_SECONDS)
             for reference in ready:
-                yield _result(reference)
+                number = running.pop(reference)
+                report = _result(reference)
+                advance(number, report)
+                yield report
     finally:
-        for reference in waiting:
+        for reference in running:
             ray.cancel(reference, force=False, recursive=True)
 
 

@@ -22,6 +22,8 @@ from jobs.sweep.trial import run_trial
 
 # Tune's own frames and links; what there is to see is on the board.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+# Tune would take Ctrl-C for itself, end the trials, and let us go on with half a sweep.
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 
 
 def run(spec: SweepSpec, context: RunContext) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def assert_whole(folder: Path) -> None:
         assert fetch_model(store, str(model.ref), fetched).files
         shutil.rmtree(fetched)
     for key in store.list():
-        if key.endswith(".json"):
+        if key.endswith(".json") and "/ray/" not in key:  # Ray calls pickles .json
             json.loads(store.read(key))
     with contextlib.suppress(FileNotFoundError):
         assert set(json.loads((folder / ".equi" / "demo" / "summary.json").read_text())) >= KEYS

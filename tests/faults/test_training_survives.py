@@ -180,7 +180,9 @@ def test_a_killed_worker_without_restarts_ends_the_run_with_its_rank(site: Site)
     assert record.status == "failed"
     assert record.error is not None
     assert record.error.rank in (0, 1)
-    assert f"rank {record.error.rank}: " in record.error.message
+    died = "its process died: killed, out of memory, or crashed in native code"
+    assert record.error.message == f"WorkersFailedError: rank {record.error.rank}: {died}"
+    assert "runs/fragile/driver.log" in site.equi("status", "fragile")
 
 
 def test_a_run_whose_driver_is_killed_is_lost_and_resumed_without_losing_a_digit(
