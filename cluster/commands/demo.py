@@ -21,6 +21,7 @@ def demo(
     """Label or ingest real data, sweep, train with DeepSpeed, publish, deploy, and check through the endpoint."""
     from cluster.demo.plan import ABOUT, shipped_plan
     from cluster.demo.show import run_demo
+    from cluster.driver import LOG_WIDTH
     from cluster.stopping import Stop, stop_with_parent
 
     if task not in ABOUT:
@@ -29,7 +30,7 @@ def demo(
         stop_with_parent()
     from rich.console import Console
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     try:
         run_demo(shipped_plan(task), store, Path(".equi"), keep=keep, console=console)
     except Stop:

@@ -96,7 +96,7 @@ def table(rows: list[TrialRow], spec: SweepSpec) -> Table:
     view.add_column("trial", justify="right")
     for name in spec.space:
         view.add_column(name.rsplit(".", 1)[-1] if not name.endswith(".name") else name.split(".")[-2], justify="right")
-    for title in ("steps", "seconds", spec.metric):
+    for title in ("steps", "seconds", spec.metric.rsplit("/", 1)[-1]):
         view.add_column(title, justify="right")
     view.add_column("ended")
     for place, row in enumerate(rows):
