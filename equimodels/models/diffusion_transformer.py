@@ -18,6 +18,10 @@ from equimodels.errors import require
 from equimodels.models.images import PixelScale, image_facts
 from equimodels.models.transformer_block import Block, RMSNorm
 
+# Standard deviation of the positions at the start. On scikit-learn's digits, 600 steps of 64 images: loss .80, .73, .66
+# and .66, linear probe 90.9, 92.9, 95.1 and 94.4 % for .02, .1, .25 and 1. The common .02 is lost beside patches of 1.
+POSITION_SPREAD = 0.25
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionTransformerConfig:
@@ -52,11 +56,10 @@ class DiffusionTransformerConfig:
 class DiffusionTransformer(nn.Module):
     """Patches, blocks with adaLN-zero and one shared projection of the time, patches again.
 
-    Peebles and Xie 2023 (DiT); the shared projection is that of Chen et al. 2023 (PixArt-alpha): with a projection
-    a block, two thirds of the weights of a small network would only read the time. Positions are learned, added
-    once, and start as large as what they are added to: on scikit-learn's digits, after 300 steps of 64 images, the loss
-    is .70 and a linear probe of the features 95.6 %; with rotary positions .74 and 87.8 %, with learned ones that start
-    at .02 .85 and 88.4 % (a mean over tokens keeps only what each token knows of its own place).
+    Peebles and Xie 2023 (DiT); the shared projection is that of Chen et al. 2023 (PixArt-alpha): with one for
+    every block, a third of the weights would only read the time. Positions are learned and added once: a mean
+    over tokens keeps only what each token knows of its own place, and rotary positions tell it nothing (digits,
+    300 steps: loss .74 and linear probe 87.8 %, against .70 and 95.6 % with learned ones of spread 1).
     """
 
     def __init__(self, config: DiffusionTransformerConfig, *, facts: Mapping[str, Any]) -> None:
@@ -69,7 +72,7 @@ class DiffusionTransformer(nn.Module):
         self.shape = (channels, height, width)
         self.scale = PixelScale.from_facts(facts)
         self.patchify = nn.Linear(channels * p * p, d)
-        self.position = nn.Parameter(torch.randn((height // p) * (width // p), d))
+        self.position = nn.Parameter(POSITION_SPREAD * torch.randn((height // p) * (width // p), d))
         self.time = FourierTime(config.time_features)
         self.read_time = nn.Sequential(nn.Linear(config.time_features, d), nn.SiLU(), nn.Linear(d, d), nn.SiLU())
         self.modulation = nn.Linear(d, 6 * d)
