@@ -23,9 +23,7 @@ class Leftover:
 
 def leftover_processes(marker: str) -> list[Leftover]:
     """Live processes, other than this one, that started with EQUI_SESSION=`marker`; no zombies."""
-    return [
-        Leftover(pid, _command(pid)) for pid in _all_pids() if pid != os.getpid() and _carries(pid, marker)
-    ]
+    return [Leftover(pid, _command(pid)) for pid in _all_pids() if pid != os.getpid() and _carries(pid, marker)]
 
 
 def wait_until_gone(marker: str, seconds: float) -> list[Leftover]:

@@ -192,9 +192,7 @@ class _Bar:
         info = " · ".join(f"{name} {_shown(value)}" for name, value in task.info.items())
         total = "" if task.total is None else f"/{task.total:g}"
         count = f"{task.completed:g}{total} {task.unit}".rstrip()
-        self._bars.update(
-            self._id, completed=task.completed, total=task.total, info=f"{count}  {info}".rstrip()
-        )
+        self._bars.update(self._id, completed=task.completed, total=task.total, info=f"{count}  {info}".rstrip())
 
 
 def _bars(console: Console) -> Bars:

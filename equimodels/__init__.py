@@ -1,1 +1,1 @@
-"""Equimodels: equivariant and diffusion representation models, and the mathematics under them. Needs torch, no platform."""
+"""Equimodels: equivariant and diffusion representation models, and their mathematics. Needs torch, no platform."""

@@ -1,4 +1,4 @@
-"""Errors of the model library that a user can put right. Every one survives pickling (it may cross a process boundary)."""
+"""Errors of the model library that a user can put right. Each survives pickling: it may cross a process boundary."""
 
 from typing import Any
 

@@ -44,7 +44,9 @@ class Registry(Generic[C]):
         def add(target: type[C]) -> type[C]:
             known = self._entries.get(name)
             if known is not None and known.target.__qualname__ != target.__qualname__:
-                raise ValueError(f"two classes want the {self.kind} name {name!r}: {known.path} and {target.__module__}")
+                raise ValueError(
+                    f"two classes want the {self.kind} name {name!r}: {known.path} and {target.__module__}"
+                )
             self._entries[name] = Entry(name, target, config)
             return target
 

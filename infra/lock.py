@@ -10,10 +10,24 @@ import sys
 import tempfile
 from pathlib import Path
 
-TORCH_NEEDS = ("filelock", "fsspec", "jinja2", "networkx", "sympy", "typing-extensions")  # torch is not asked, so say it
+TORCH_NEEDS = (
+    "filelock",
+    "fsspec",
+    "jinja2",
+    "networkx",
+    "sympy",
+    "typing-extensions",
+)  # torch is not asked, so say it
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILD_TOOLS = ("setuptools", "wheel", "packaging", "hatchling", "ninja", "py-cpuinfo")  # what building the sdists imports
+BUILD_TOOLS = (
+    "setuptools",
+    "wheel",
+    "packaging",
+    "hatchling",
+    "ninja",
+    "py-cpuinfo",
+)  # what building the sdists imports
 
 
 def main() -> None:
@@ -29,7 +43,9 @@ def main() -> None:
         command.insert(6, str(needs))
         command += ["--no-header", "--no-annotate", "--override", str(override), "--output-file", str(lock), "--quiet"]
         subprocess.run(command, check=True, cwd=ROOT)
-    blocks = re.findall(r"^[a-z0-9].*?(?=^[a-z0-9]|\Z)", lock.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^[a-z0-9].*?(?=^[a-z0-9]|\Z)", lock.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
     needed = [block for block in blocks if block.split("==")[0] in BUILD_TOOLS]
     (ROOT / "requirements-build.lock").write_text("".join(needed), encoding="utf-8")
 
