@@ -56,7 +56,7 @@ def test_a_damaged_file_is_refused(store: Store, tmp_path: Path) -> None:
 
 def test_another_number_of_workers_is_refused_with_the_way_out(store: Store, tmp_path: Path) -> None:
     RunCheckpoints(store, "r1", World(), keep_last=2).commit(10, written(tmp_path / "a", "good"), {"step": 10})
-    with pytest.raises(ValueError, match="set resources.workers back to 1"):
+    with pytest.raises(ValueError, match=r"set resources\.workers back to 1"):
         RunCheckpoints(store, "r1", World(0, 2), keep_last=2).newest(tmp_path / "back")
 
 
