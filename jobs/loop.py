@@ -107,7 +107,7 @@ def evaluate(
     world: World,
     device: torch.device,
 ) -> dict[str, float]:
-    """Metrics of `model` over all of `samples`, shared by the ranks; the same on every rank and for any world size."""
+    """Metrics of `model` over all of `samples`, shared by the ranks; the same on every rank."""
     share = max(1, spec.data.batch.size // world.size)
     batches = range(0, len(samples), share)
     totals: dict[str, Tensor] = {}

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from cluster.context import RunContext
 from cluster.dataset.schema import image_shape
@@ -21,6 +21,7 @@ from cluster.store import Store
 from equimodels.assemble import ModelDescription, assemble
 from equimodels.checkpoint import load_manifest
 from equimodels.errors import SettingError
+from equimodels.evaluation.knn import knn_accuracy
 from equimodels.evaluation.linear_probe import ProbeResult, linear_probe
 from jobs.evaluation.frames import Floats
 from jobs.evaluation.local import LocalModel
@@ -45,27 +46,49 @@ def evaluate_images(
         result = probe(fitted, train, tested, test, spec.seed)
         figures["linear_probe_accuracy"] = result.accuracy
         figures["linear_probe_standard_error"] = result.standard_error
-        if spec.baseline:
-            raw = probe(_flat(pixels_of(train)), train, _flat(pixels_of(test)), test, spec.seed)
-            figures["raw_pixels_accuracy"] = raw.accuracy
-            twin = untrained(context.store, predictor.model, context.workdir / "untrained", spec.seed)
-            if twin is None:
-                context.progress.say(f"no untrained twin: {predictor.model} is not in this store")
-            else:
-                blank = [_unit(twin.embed(pixels_of(table))) for table in (train, test)]
-                figures["untrained_accuracy"] = probe(blank[0], train, blank[1], test, spec.seed).accuracy
+    if spec.wants("knn"):
+        figures["knn_accuracy"] = neighbours(fitted, train, tested, test)
+    if spec.baseline:
+        figures |= _baselines(spec, context, predictor, test, train)
     return figures, _table(test, tested)
+
+
+def _baselines(
+    spec: EvaluateSpec, context: RunContext, predictor: Predictor, test: pa.Table, train: pa.Table
+) -> dict[str, float]:
+    """The same figures for raw pixels, and for the same network without its training."""
+    features = {"raw_pixels": [_flat(pixels_of(table)) for table in (train, test)]}
+    twin = untrained(context.store, predictor.model, context.workdir / "untrained", spec.seed)
+    if twin is None:
+        context.progress.say(f"no untrained twin: {predictor.model} is not in this store")
+    else:
+        features["untrained"] = [_unit(twin.embed(pixels_of(table))) for table in (train, test)]
+    figures = {}
+    for name, (fitted, tested) in features.items():
+        if spec.wants("linear_probe"):
+            figures[f"{name}_accuracy"] = probe(fitted, train, tested, test, spec.seed).accuracy
+        if spec.wants("knn"):
+            figures[f"{name}_knn_accuracy"] = neighbours(fitted, train, tested, test)
+    return figures
 
 
 def probe(fitted: Floats, train: pa.Table, tested: Floats, test: pa.Table, seed: int) -> ProbeResult:
     """A linear probe of features (B, D) against the labels of both tables. Raises UserError for too few rows."""
-    labels = [torch.from_numpy(np.array(table["label"].to_numpy(), dtype=np.int64)) for table in (train, test)]
     try:
-        # One thread: products of 1,000 x 64 are too small to share: two threads on a busy machine took 7x as long.
-        with threadpool_limits(1):
-            return linear_probe(torch.from_numpy(fitted), labels[0], torch.from_numpy(tested), labels[1], seed=seed)
+        return linear_probe(*_tensors(fitted, train), *_tensors(tested, test), seed=seed)
     except SettingError as error:
         raise UserError(f"no linear probe can be fitted: {error}") from error
+
+
+def neighbours(fitted: Floats, train: pa.Table, tested: Floats, test: pa.Table) -> float:
+    """Accuracy (0 to 1) of the vote of the nearest training rows, at most 10. Tells trained features from random ones
+    where a linear probe with all labels hardly does."""
+    return knn_accuracy(*_tensors(fitted, train), *_tensors(tested, test), neighbours=min(10, len(train)))
+
+
+def _tensors(features: Floats, table: pa.Table) -> tuple[Tensor, Tensor]:
+    labels = np.array(table["label"].to_numpy(), dtype=np.int64)
+    return torch.from_numpy(np.ascontiguousarray(features)), torch.from_numpy(labels)
 
 
 def untrained(store: Store, reference: str, folder: Path, seed: int) -> LocalModel | None:

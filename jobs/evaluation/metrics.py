@@ -8,7 +8,7 @@ import numpy as np
 from jobs.evaluation.frames import Floats, Frames, Prediction
 
 METRICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"structures": ("energy_mae_per_atom", "force_mae", "rotation"), "images": ("linear_probe",)}
+    {"structures": ("energy_mae_per_atom", "force_mae", "rotation"), "images": ("linear_probe", "knn")}
 )
 
 

@@ -8,7 +8,7 @@ from jobs.spec.frozen import Frozen
 from jobs.spec.paths import below_spec
 
 StructureMetric = Literal["energy_mae_per_atom", "force_mae", "rotation"]
-ImageMetric = Literal["linear_probe"]
+ImageMetric = Literal["linear_probe", "knn"]
 
 
 class EvaluationData(Frozen):

@@ -227,7 +227,9 @@ def test_embeddings_are_probed_beside_raw_pixels_and_an_untrained_twin(store: St
     figures = run(spec, context(store, tmp_path))["metrics"]
     assert figures["raw_pixels_accuracy"] == 1.0, "bright left halves and bright right halves can be told apart"
     assert figures["dimensions"] == 8
+    assert figures["raw_pixels_knn_accuracy"] == 1.0
     assert 0 <= figures["untrained_accuracy"] <= 1
+    assert 0 <= figures["untrained_knn_accuracy"] <= 1
     assert 0 <= figures["linear_probe_accuracy"] <= 1
 
 

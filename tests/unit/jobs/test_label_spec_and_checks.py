@@ -135,7 +135,7 @@ def test_everything_an_evaluation_names_must_exist(store: Store) -> None:
 def test_a_metric_of_the_wrong_kind_of_dataset_is_refused(store: Store) -> None:
     found = evaluated(store, metrics=["linear_probe", "force_mae"])
     assert set(found) == {"metrics.1"}
-    assert found["metrics.1"].allowed == "linear_probe"
+    assert found["metrics.1"].allowed == "linear_probe, knn"
 
 
 def test_a_split_without_rows_is_refused(store: Store) -> None:
