@@ -1,5 +1,7 @@
 # Equimodels for machines without a GPU:
-#   docker build -f infra/docker/cpu.Dockerfile -t equimodels:0.1.0-cpu .
+#   docker build -f infra/docker/cpu.Dockerfile --build-arg TORCH_INDEX=URL -t equimodels:0.1.0-cpu .
+#
+# TORCH_INDEX: the package index that has torch's CPU builds, as torch's own installation page names it.
 #
 # The base is pinned by version. Its digest cannot be looked up where this file was written; put it behind the tag
 # (FROM python:3.11.13-slim-bookworm@sha256:...) where images are built.
@@ -11,7 +13,8 @@ RUN python -m venv /opt/equimodels
 ENV PATH=/opt/equimodels/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 # The dependencies before the sources: a change of the sources does not install them again.
-RUN python -m pip install --no-deps torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX
+RUN test -n "$TORCH_INDEX" && python -m pip install --no-deps torch==2.13.0 --index-url "$TORCH_INDEX"
 COPY requirements-build.lock requirements.lock ./
 RUN python -m pip install --no-deps --require-hashes -r requirements-build.lock \
  && python -m pip install --no-deps --require-hashes --no-build-isolation -r requirements.lock

@@ -78,7 +78,8 @@ def run(start: Any, stretch: float, folder: Path, *options: str) -> Demo:
     with start([EQUI, "demo", *options], folder) as demo, Peak(demo) as peak:
         assert demo.exit_code(2 * SECONDS * stretch) == 0, demo.output
         assert demo.left_after(GONE_S * stretch) == {}
-        assert list(demo.temporary.iterdir()) == []
+        # PyTorch's cache of compiled code is meant to stay, for every process of this user.
+        assert [path for path in demo.temporary.iterdir() if not path.name.startswith("torchinductor_")] == []
     return Demo(folder, demo.output, peak.bytes, summary_in(folder))
 
 
