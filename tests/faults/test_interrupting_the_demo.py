@@ -63,8 +63,6 @@ INTERRUPTIONS = [
     Interruption("3/7 sweep", signal.SIGINT, to_group=True, delay_s=8.0),
     Interruption("3/7 sweep", signal.SIGKILL, delay_s=8.0),
     Interruption("train: ", signal.SIGINT),
-    Interruption("train: ", signal.SIGTERM),
-    Interruption("train: ", signal.SIGKILL),
     Interruption("6/7 deploy", signal.SIGINT, delay_s=3.0),
     Interruption("6/7 deploy", signal.SIGKILL, to_group=True, delay_s=3.0),
 ]
@@ -150,6 +148,9 @@ def test_a_demo_after_a_killed_one_goes_the_whole_way_in_the_same_store(
         killed.wait_for("train: ", STAGE_S * stretch)
         killed.send(signal.SIGKILL)
         assert killed.left_after(GONE_S * stretch) == {}
+        assert empty_within(killed.temporary, 5.0) == []
+    assert not (tmp_path / ".equi" / "demo" / "summary.json").exists()
+    assert_whole(tmp_path)
     with start(command(specs(tmp_path / "short")), tmp_path) as demo:
         assert demo.exit_code(2 * STAGE_S * stretch) == 0, demo.output
         assert demo.left_after(GONE_S * stretch) == {}
