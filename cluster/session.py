@@ -120,6 +120,8 @@ def _connected(marker: str, folder: Path | None, **options: Any) -> Iterator[Ses
 
         # Somebody may have imported Ray before us: read the environment again. (Cython, unseen by mypy.)
         _raylet.Config.initialize("")  # type: ignore[attr-defined]
+        # An earlier session of this process may have had another token, which Ray keeps.
+        _raylet.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]
         try:
             context = ray.init(configure_logging=True, logging_level=logging.WARNING, **options)
         except Exception as error:  # Ray raises bare Exception too, for a node that is not up after 30 s
