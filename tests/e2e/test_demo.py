@@ -225,3 +225,11 @@ def test_the_digits_go_the_same_way(start: Any, stretch: float, tmp_path: Path) 
     assert "linear_probe_accuracy" in demo.output
     assert demo.peak_bytes <= MEMORY
     assert "<svg" in demo.report
+
+
+def test_the_example_of_the_readme_runs_after_the_demo(first: Demo) -> None:
+    example = Path(__file__).parents[2] / "docs" / "examples" / "energy_of_ethanol.py"
+    done = subprocess.run(
+        [sys.executable, str(example)], cwd=first.folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert re.fullmatch(r"ethanol@[12]: -3\d\d\.\d{3} eV, largest force \d\.\d{3} eV/Å\n", done.stdout), done.stderr
