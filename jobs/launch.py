@@ -23,7 +23,6 @@ from equimodels.assemble import assemble
 from equimodels.checkpoint import save_model
 from jobs.build import ResolvedTrain
 from jobs.metering import training_meter
-from jobs.spec.train import TrainSpec
 from jobs.worker import Assignment, work
 from jobs.world import World
 
@@ -88,19 +87,18 @@ def _worker(task: dict[str, Any]) -> dict[str, Any] | None:
     ray_context = ray.train.get_context()
     world = World(ray_context.get_world_rank(), ray_context.get_world_size())
     assignment = Assignment(**task)
-    batch = TrainSpec.model_validate(task["resolved"]["spec"]).data.batch.size
-    emit = training_meter(assignment.run_id, batch)
-    if world.leads and open_store(assignment.store).exists(f"runs/{assignment.run_id}/live.json"):
+    resolved, store = ResolvedTrain.from_json(assignment.resolved), open_store(assignment.store)
+    emit = training_meter(assignment.run_id, resolved.spec.data.batch.size)
+    if world.leads and store.exists(f"runs/{assignment.run_id}/live.json"):
         Meter(run_id=assignment.run_id).add("equi_restarts")  # workers of this run have been at work before
     outcome = work(assignment, world, emit=emit, rank_on_node=ray_context.get_local_rank())
     if not world.leads:
         return None
-    resolved = ResolvedTrain.from_json(assignment.resolved)
     model = assemble(resolved.description)
     model.load_state_dict(outcome.best_weights)
     with tempfile.TemporaryDirectory(prefix="equi-model-") as folder:
         save_model(Path(folder), model, resolved.description)
-        open_store(assignment.store).upload(Path(folder), f"runs/{assignment.run_id}/model")
+        store.upload(Path(folder), f"runs/{assignment.run_id}/model")
     return {
         "steps": outcome.step,
         "best_step": outcome.best_step,

@@ -92,7 +92,6 @@ def train(
             record = {f"train/{name}": value for name, value in now.items()} | {"train/lr": lr} | outcome.metrics
             if world.leads:
                 ports.recorder.measured(done, record)
-            ports.recorder.evaluated(done, record)
         if done % spec.checkpoint.every_steps == 0 or done == spec.schedule.steps:
             _commit(engine, average, outcome, ports, world)
     return outcome

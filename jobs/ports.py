@@ -17,10 +17,6 @@ class Recorder(Protocol):
         """Where the run is now; called after every step on the leading rank, so it must be cheap."""
         ...
 
-    def evaluated(self, step: int, values: Mapping[str, float]) -> None:
-        """The metrics of an evaluation; called on every rank after `measured`."""
-        ...
-
 
 class Checkpoints(Protocol):
     """Committed checkpoints of the run."""

@@ -34,6 +34,7 @@ class StoreRecorder:
     ) -> None:
         self._store, self._run, self._attempt, self._total, self._emit = store, run_id, attempt, total, emit
         self._spoke = 0.0
+        self._news: dict[str, Any] = {}
 
     def measured(self, step: int, values: Mapping[str, float]) -> None:
         """One Parquet file for one evaluation: complete or not there, and never rewritten."""
@@ -52,10 +53,7 @@ class StoreRecorder:
         self._emit(values)
         self._say({"now": dict(values), "completed": step, "total": self._total})
 
-    def evaluated(self, step: int, values: Mapping[str, float]) -> None:
-        """Nothing to do: the leading rank has written the metrics."""
-
     def _say(self, news: dict[str, Any]) -> None:
-        self._last = getattr(self, "_last", {}) | news
-        body = {"stage": "train", "unit": "steps", "at": datetime.now(UTC).isoformat(), **self._last}
+        self._news |= news
+        body = {"stage": "train", "unit": "steps", "at": datetime.now(UTC).isoformat(), **self._news}
         self._store.write(f"runs/{self._run}/live.json", json.dumps(body).encode())

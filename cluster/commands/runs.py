@@ -1,14 +1,12 @@
 """`equi submit`, `runs`, `status`, `logs`, `stop`, `resume`: jobs, here and on a cluster."""
 
-import io
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from ruamel.yaml import YAML
 
 from cluster.commands.options import DEFAULT_STORE, DryRunOption, JsonOption, SetOption, StoreOption
 from cluster.commands.terminal import show_facts, show_json, show_table
@@ -22,6 +20,7 @@ from cluster.runs import RunRecord, judge_run, key, list_runs, load_run
 from cluster.session import MINIMUM_CPUS
 from cluster.spec.load import LoadedSpec, load_spec
 from cluster.spec.secrecy import without_secrets
+from cluster.spec.writing import spec_text
 from cluster.store import Store, open_store
 from cluster.submission import warning_about
 
@@ -66,7 +65,7 @@ def submit(
     head = Head.reach(address, token_file) if address else None
     loaded = load_spec(spec, overrides or [], store=opened, capacity=_capacity(head, cpus))
     _refuse_what_does_not_run(loaded)
-    text = _yaml(loaded.resolved())
+    text = spec_text(loaded.resolved())
     if run_id is not None:
         key(run_id, "record.json")  # refuses what cannot be an id
     if dry_run:
@@ -207,7 +206,7 @@ def _show_plan(loaded: LoadedSpec, store: Store, head: Head | None, as_json: boo
     if as_json:
         show_json({"dry_run": True, "kind": loaded.kind, "store": store.uri, "where": place, "spec": shown})
         return
-    typer.echo(_yaml(shown), nl=False)
+    typer.echo(spec_text(shown), nl=False)
     typer.echo(f"# a run of kind {loaded.kind} would be started {'on ' if head else ''}{place}, with the store")
     typer.echo(f"# {store.uri}. Nothing was submitted.")
 
@@ -217,12 +216,3 @@ def _say_submitted(record: RunRecord) -> None:
     typer.echo(f"run {record.id} was submitted, {place}")
     for command, what in (("logs -f", "its output"), ("status", "how far it is"), ("stop", "end it")):
         typer.echo(f"  equi {command:<7} {record.id}   {what}")
-
-
-def _yaml(data: Any) -> str:
-    text = io.StringIO()
-    yaml: Any = YAML(typ="safe")
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
-    yaml.dump(data, text)
-    return text.getvalue()

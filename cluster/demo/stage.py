@@ -4,12 +4,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from ruamel.yaml import YAML
 
 from cluster.code_version import code_version
 from cluster.context import RunContext
@@ -18,6 +16,7 @@ from cluster.progress import Progress
 from cluster.runs import create_run
 from cluster.session import Session
 from cluster.spec.load import LoadedSpec, load_spec
+from cluster.spec.writing import spec_text
 from cluster.stopping import StopSignals
 from cluster.store import Store
 
@@ -54,10 +53,10 @@ class Stage:
     @contextmanager
     def recorded(self, loaded: LoadedSpec) -> Iterator[Any]:
         """A run record around the block, which ends as the block ends."""
-        text = StringIO()
-        YAML().dump(loaded.resolved(), text)
         name = getattr(loaded.spec, "name", loaded.kind)
-        record = create_run(self.store, kind=loaded.kind, name=name, spec=text.getvalue(), code_version=code_version())
+        record = create_run(
+            self.store, kind=loaded.kind, name=name, spec=spec_text(loaded.resolved()), code_version=code_version()
+        )
         with attempt(self.store, record.id) as current:
             current.joined(self.session)
             yield current

@@ -3,17 +3,16 @@
 import json
 import math
 import os
-from io import StringIO
 from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from rich.table import Table
-from ruamel.yaml import YAML
 
 from cluster.context import RunContext
 from cluster.errors import UserError
 from cluster.metrics import Meter
+from cluster.spec.writing import spec_text
 from jobs.build import resolve
 from jobs.spec.sweep import SweepSpec
 from jobs.sweep.board import TrialBoard, TrialRow
@@ -76,10 +75,8 @@ def run(spec: SweepSpec, context: RunContext) -> dict[str, Any]:
         )
     pinned = winner_spec(spec, best.parameters).with_changes({"data.uri": f"datasets/{resolved[0].dataset}"})
     winner = pinned.model_dump(mode="json", by_alias=True)
-    sink = StringIO()
-    YAML().dump(winner, sink)
     key = f"runs/{context.run_id}/winner.yaml"
-    context.store.write(key, sink.getvalue().encode())
+    context.store.write(key, spec_text(winner).encode())
     failed = sum(row.status == "failed" for row in rows)
     return {
         "best": best.parameters,

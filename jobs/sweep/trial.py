@@ -25,9 +25,6 @@ class TuneRecorder:
     def progressed(self, step: int, values: Mapping[str, float]) -> None:
         """A trial shows itself at its evaluations only."""
 
-    def evaluated(self, step: int, values: Mapping[str, float]) -> None:
-        """Reported already: a trial has one rank."""
-
 
 class NoCheckpoints:
     """A trial that dies is begun again: it is shorter than the interval between two checkpoints."""

@@ -90,13 +90,11 @@ class Memory:
             raise KeyboardInterrupt
 
     def measured(self, step: int, values: Mapping[str, float]) -> None:
+        assert "valid/loss" in values
         self.records.append((step, dict(values)))
 
     def progressed(self, step: int, values: Mapping[str, float]) -> None:
         assert values["step"] == step
-
-    def evaluated(self, step: int, values: Mapping[str, float]) -> None:
-        assert "valid/loss" in values
 
 
 def spec(**changes: Any) -> TrainSpec:
