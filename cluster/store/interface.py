@@ -41,6 +41,21 @@ class Store(ABC):
         """The object and its etag, which `write(..., if_match=etag)` takes. Raises `NotFoundError`."""
 
     @abstractmethod
+    def read_range(self, key: str, offset: int, length: int) -> bytes:
+        """`length` bytes of the object from `offset` on; a negative offset counts from its end.
+
+        Exactly so many, or an error: `NotFoundError`, or `StoreError` where the object has fewer.
+        """
+
+    def local_path(self, key: str) -> Path | None:
+        """The file that holds the object, to be mapped and never written; None where the store is no folder.
+
+        The file may be missing, as the object may.
+        """
+        checked_key(key)
+        return None
+
+    @abstractmethod
     def write(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         """Write one object and return its etag.
 

@@ -35,3 +35,14 @@ def folder_prefix(prefix: str) -> str:
 def join(*parts: str) -> str:
     """The parts joined by '/', the empty ones left out."""
     return "/".join(part.strip("/") for part in parts if part.strip("/"))
+
+
+def checked_range(key: str, size: int, offset: int, length: int) -> int:
+    """Where `length` bytes from `offset` on begin in an object of `size` bytes; a negative offset counts from the end.
+
+    Raises `StoreError` where the object does not hold all of them.
+    """
+    start = offset if offset >= 0 else size + offset
+    if length < 0 or start < 0 or start + length > size:
+        raise StoreError(f"{key!r} has {size} bytes, not {length} from {offset} on")
+    return start

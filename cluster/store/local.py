@@ -20,7 +20,7 @@ import pyarrow.fs
 
 from cluster.errors import NotFoundError, PreconditionFailedError, StoreError
 from cluster.store.interface import Store
-from cluster.store.keys import RESERVED, Names, checked_key, folder_prefix
+from cluster.store.keys import RESERVED, Names, checked_key, checked_range, folder_prefix
 
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _LOCKS = 64  # lock files for all keys together, so that they do not grow with the store
@@ -41,6 +41,26 @@ class LocalStore(Store):
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 raise NotFoundError(f"{key!r} is not in the store {self.uri}") from None
         return data, _etag(data)
+
+    def read_range(self, key: str, offset: int, length: int) -> bytes:
+        path = self._path(key)
+        with self._errors("read", key):
+            try:
+                with path.open("rb") as file:
+                    size = os.fstat(file.fileno()).st_size
+                    start = checked_range(key, size, offset, length)
+                    data = os.pread(file.fileno(), length, start)
+                    while len(data) < length:  # one system call reads 2 GiB at most
+                        more = os.pread(file.fileno(), length - len(data), start + len(data))
+                        if not more:
+                            raise StoreError(f"{key!r} in {self.uri} was cut off while it was read")
+                        data += more
+                    return data
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise NotFoundError(f"{key!r} is not in the store {self.uri}") from None
+
+    def local_path(self, key: str) -> Path:
+        return self._path(key)
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         path = self._path(key)

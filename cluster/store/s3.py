@@ -37,7 +37,7 @@ from botocore.exceptions import (
 
 from cluster.errors import NotFoundError, PreconditionFailedError, StoreError, UserError
 from cluster.store.interface import Store
-from cluster.store.keys import Names, checked_key, folder_prefix, join
+from cluster.store.keys import Names, checked_key, checked_range, folder_prefix, join
 
 NONCE = "equi-write"  # metadata of an object: which write made it
 _MISSING = ("NoSuchKey", "404", "NotFound")
@@ -71,6 +71,44 @@ class S3Store(Store):
                         raise
                     time.sleep(0.1 * 2**attempt)
         raise AssertionError("unreachable")
+
+    def read_range(self, key: str, offset: int, length: int) -> bytes:
+        path = self._path(key)
+        if length <= 0 or offset < 0 < offset + length:  # what S3 has no words for: its ranges hold a byte at least
+            head = self._described(path, key)
+            checked_range(key, head["ContentLength"], offset, length)
+            return b""
+        wanted = f"bytes={offset}-{offset + length - 1}" if offset >= 0 else f"bytes={offset}"
+        expected = length if offset >= 0 else -offset
+        with self._errors("read", key):
+            for attempt in range(_READS):
+                try:
+                    answer = self._client.get_object(Bucket=self.bucket, Key=path, Range=wanted)
+                    if "ContentRange" not in answer:
+                        raise StoreError(f"cannot read {key!r} in {self.uri}: the server ignores ranges")
+                    size = int(answer["ContentRange"].rpartition("/")[2])
+                    checked_range(key, size, offset, length)
+                    data: bytes = answer["Body"].read()
+                    if len(data) != expected:
+                        raise IncompleteReadError(actual_bytes=len(data), expected_bytes=expected)
+                    return data[:length]
+                except ClientError as error:
+                    if _code(error) not in ("InvalidRange", "416"):
+                        raise
+                    checked_range(key, self._described(path, key)["ContentLength"], offset, length)
+                    raise
+                except _BROKEN_READ:
+                    if attempt == _READS - 1:
+                        raise
+                    time.sleep(0.1 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def _described(self, path: str, key: str) -> dict[str, Any]:
+        with self._errors("read", key):
+            head = self._head(path)
+        if head is None:
+            raise NotFoundError(f"{key!r} is not in the store {self.uri}")
+        return head
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         path = self._path(key)
