@@ -1,0 +1,118 @@
+"""Rows of a dataset as flat arrays: columns of equal rows, and ragged ones as all values beside their offsets.
+
+Everything that happens to samples on their way to a batch (choosing, cutting, joining) is one array operation a column
+here, never a Python loop over rows. Shapes: n rows, N values of a ragged column.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Column:
+    """values: (n, ...). With offsets, (n + 1,) ascending, values: (N, ...), row i is values[offsets[i]:offsets[i + 1]].
+
+    Ragged columns of the same lengths (the atoms of a structure) share one offsets array; it is worked on once.
+    """
+
+    values: NDArray[Any]
+    offsets: Integers | None = None
+
+    @property
+    def lengths(self) -> Integers:
+        """(n,) values in each row of a ragged column. Raises TypeError for a column of equal rows."""
+        if self.offsets is None:
+            raise TypeError("a column of equal rows has no lengths")
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`count` rows, by column name."""
+
+    count: int
+    columns: Mapping[str, Column]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, name: str) -> Column:
+        return self.columns[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of memory that the columns take."""
+        arrays = {id(array): array for c in self.columns.values() for array in (c.values, c.offsets)}
+        return sum(array.nbytes for array in arrays.values() if array is not None)
+
+    def slice(self, start: int, stop: int) -> "Rows":
+        """Rows start to stop; values are views of the same memory."""
+        moved: dict[int, tuple[int, int, Integers]] = {}
+        columns = {}
+        for name, column in self.columns.items():
+            if column.offsets is None:
+                columns[name] = Column(column.values[start:stop])
+                continue
+            if id(column.offsets) not in moved:
+                first, last = int(column.offsets[start]), int(column.offsets[stop])
+                moved[id(column.offsets)] = first, last, column.offsets[start : stop + 1] - first
+            first, last, offsets = moved[id(column.offsets)]
+            columns[name] = Column(column.values[first:last], offsets)
+        return Rows(stop - start, columns)
+
+    def take(self, rows: Integers) -> "Rows":
+        """The rows of these numbers, in their order. rows: (m,)."""
+        found: dict[int, tuple[Integers, Integers]] = {}
+        columns = {}
+        for name, column in self.columns.items():
+            if column.offsets is None:
+                columns[name] = Column(np.take(column.values, rows, axis=0))
+                continue
+            if id(column.offsets) not in found:
+                found[id(column.offsets)] = _sources(column, rows)
+            source, offsets = found[id(column.offsets)]
+            columns[name] = Column(np.take(column.values, source, axis=0), offsets)
+        return Rows(len(rows), columns)
+
+    @classmethod
+    def join(cls, parts: Sequence["Rows"]) -> "Rows":
+        """The rows of all parts, one after another. Raises ValueError where there is none."""
+        if not parts:
+            raise ValueError("nothing to join")
+        if len(parts) == 1:
+            return parts[0]
+        joined: dict[int, Integers] = {}
+        columns = {}
+        for name, first in parts[0].columns.items():
+            offsets = None
+            if first.offsets is not None:
+                if id(first.offsets) not in joined:
+                    joined[id(first.offsets)] = _ends(np.concatenate([part[name].lengths for part in parts]))
+                offsets = joined[id(first.offsets)]
+            columns[name] = Column(np.concatenate([part[name].values for part in parts]), offsets)
+        return cls(sum(part.count for part in parts), columns)
+
+
+def _sources(column: Column, rows: Integers) -> tuple[Integers, Integers]:
+    """For every value of the chosen rows, where it stands in `column`; and the offsets of the chosen rows."""
+    assert column.offsets is not None
+    lengths = column.lengths[rows]
+    offsets = _ends(lengths)
+    # Place p of the result comes from p plus a shift that is the same for all values of one row.
+    return np.arange(offsets[-1]) + np.repeat(column.offsets[rows] - offsets[:-1], lengths), offsets
+
+
+def _ends(lengths: Integers) -> Integers:
+    ends = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=ends[1:])
+    return ends
