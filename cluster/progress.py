@@ -1,7 +1,7 @@
 """How a run tells how far it is: a bar on a terminal, plain lines in a log, progress.json on the store.
 
 One task at a time is drawn; the store gets the newest state of each task, at most once a second:
-{"updated": s since epoch, "tasks": [{"title", "completed", "total", "unit", "info", "elapsed_s", "left_s"}]}
+{"updated": s since epoch, "tasks": [{"title", "completed", "total", "unit", "info", "rate", "elapsed_s", "left_s"}]}
 """
 
 import contextlib
@@ -26,8 +26,10 @@ TASKS_KEPT = 20  # in progress.json; a sweep may open hundreds
 class Task:
     """One counted piece of work. Safe to advance from several threads."""
 
-    def __init__(self, title: str, total: float | None, unit: str, changed: Callable[["Task"], None]) -> None:
-        self.title, self.total, self.unit = title, total, unit
+    def __init__(
+        self, title: str, total: float | None, unit: str, changed: Callable[["Task"], None], *, rated: bool = False
+    ) -> None:
+        self.title, self.total, self.unit, self.rated = title, total, unit, rated
         self.completed: float = 0
         self.info: dict[str, Any] = {}
         self.ended = False
@@ -73,10 +75,17 @@ class Task:
 
         What came before (processes that start, work found done on resume) says nothing about the rate.
         """
-        if not self.total or self._first is None or self.completed <= self._first[1]:
+        rate = self.rate
+        return None if not rate or not self.total else max(0.0, self.total - self.completed) / rate
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second, the mean since something was first done; None before there are two points."""
+        if self._first is None or self.completed <= self._first[1]:
             return None
         since, begun = self._first
-        return (time.monotonic() - since) * max(0.0, self.total - self.completed) / (self.completed - begun)
+        until = time.monotonic() if self._elapsed is None else self._started + self._elapsed
+        return (self.completed - begun) / (until - since) if until > since else None
 
     def _notice(self) -> None:
         if self._first is None and self.completed > 0:
@@ -92,6 +101,7 @@ class Task:
             "total": self.total,
             "unit": self.unit,
             "info": info,
+            "rate": self.rate if self.rated else None,
             "elapsed_s": round(self.elapsed_s, 3),
             "left_s": None if self.ended else _rounded(self.left_s),
             "ended": self.ended,
@@ -101,13 +111,18 @@ class Task:
 def line_of(task: Mapping[str, Any]) -> str:
     """One task of progress.json in one line of text."""
     total = "" if task["total"] is None else f"/{task['total']:g}"
-    parts = [f"{task['title']}: {task['completed']:g}{total} {task['unit']}".rstrip()]
+    parts = [f"{task['title']}: {task['completed']:g}{total} {task['unit']}".rstrip(), *_speed(task)]
     parts += [f"{name} {_shown(value)}" for name, value in task["info"].items()]
     if task["left_s"] is not None:
         parts.append(f"{task['left_s']:.0f} s left")
     elif task["ended"]:
         parts.append(f"{task['elapsed_s']:.1f} s")
     return " · ".join(parts)
+
+
+def _speed(task: Mapping[str, Any]) -> list[str]:
+    rate = task.get("rate")  # older files have none
+    return [] if rate is None else [f"{rate:.4g} {task['unit']}/s"]
 
 
 class Progress:
@@ -136,8 +151,8 @@ class Progress:
         self._console.print(renderable)
 
     @contextlib.contextmanager
-    def task(self, title: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
-        """A piece of work of `total` units (None: unknown), drawn until the block ends."""
+    def task(self, title: str, total: float | None = None, unit: str = "", *, rated: bool = False) -> Iterator[Task]:
+        """A piece of work of `total` units (None: unknown), drawn until the block ends. rated: tell units a second."""
         draw: Callable[[Task], None] = _Lines(self._console)
         with contextlib.ExitStack() as stack:
             if self._console.is_terminal:
@@ -147,7 +162,7 @@ class Progress:
                 draw(task)
                 self._write(force=task.ended)
 
-            task = Task(title, total, unit, changed)
+            task = Task(title, total, unit, changed, rated=rated)
             with self._lock:
                 self._tasks = [*self._tasks, task][-TASKS_KEPT:]
             self._write(force=True)
@@ -189,7 +204,7 @@ class _Bar:
         self._id: TaskID = bars.add_task(title, total=total, info="")
 
     def __call__(self, task: Task) -> None:
-        info = " · ".join(f"{name} {_shown(value)}" for name, value in task.info.items())
+        info = " · ".join([*_speed(task.to_json()), *(f"{name} {_shown(value)}" for name, value in task.info.items())])
         total = "" if task.total is None else f"/{task.total:g}"
         count = f"{task.completed:g}{total} {task.unit}".rstrip()
         self._bars.update(self._id, completed=task.completed, total=task.total, info=f"{count}  {info}".rstrip())
