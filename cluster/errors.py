@@ -36,6 +36,10 @@ class StoreError(UserError):
     """The object store cannot be read or written."""
 
 
+class DamagedDataError(StoreError):
+    """A file of a dataset is not what was published: its digest differs, or it cannot be decoded."""
+
+
 class PreconditionFailedError(StoreError):
     """A conditional write lost: the object exists already, or is not what the writer had read."""
 

@@ -1,69 +1,159 @@
 """Figures about a dataset that one checks by eye before training on it.
 
-Counts are over all rows; means and deviations over the training rows only (over all where there are
-none), because a model may use them and must not know the others.
+Counts are over all rows; means and deviations over the training rows only (over all where there are none), because a
+model may use them and must not know the others. `measure` takes the rows of one split, a shard of them where there are
+many; `merge` adds such parts up, in the order given, so that equal shards give equal figures; `describe` is what the
+manifest says.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cluster.dataset.schema import Kind, image_shape
+from cluster.dataset.fitting import lengths
+from cluster.dataset.moments import Moments
+from cluster.dataset.schema import Kind
+from cluster.dataset.tensors import tensor_numpy
+
+Part = dict[str, Any]
+_COUNTS = ("species", "sizes", "compositions", "labels")  # dictionaries of counts
+_BLOCK = 1 << 20  # pixels that are made float64 at a time
+_HEAVY = 128  # above the highest atomic number
 
 
-def describe(table: pa.Table, kind: Kind) -> dict[str, Any]:
-    """The statistics of a table of this kind, as JSON."""
-    return structure_statistics(table) if kind == "structures" else image_statistics(table)
-
-
-def structure_statistics(table: pa.Table) -> dict[str, Any]:
-    """Elements and sizes; energy per atom (eV) and force components (eV/angstrom)."""
+def measure(table: pa.Table, kind: Kind) -> Part:
+    """The partial sums of conformed rows of one split: counts, and `Moments` of what has a mean."""
+    part: Part = {"rows": table.num_rows}
     if not table.num_rows:
-        return {}
-    sizes = _plain(pc.list_value_length(table["numbers"]))
-    species, atoms = np.unique(_flat(table["numbers"]), return_counts=True)
-    train = _training(table)
-    per_atom = _plain(train["energy"]) / _plain(pc.list_value_length(train["numbers"]))
-    forces = _flat(train["forces"])
-    return {
-        "species": species.tolist(),
-        "atoms_by_species": {str(z): int(n) for z, n in zip(species, atoms, strict=True)},
-        "atoms_per_structure": [int(sizes.min()), int(sizes.max())],
-        "energy_per_atom_mean_eV": float(per_atom.mean()),
-        "energy_per_atom_std_eV": float(per_atom.std()),
-        "force_rms_eV_per_angstrom": float(np.sqrt(np.mean(np.square(forces)))),
-        "force_mean_abs_eV_per_angstrom": float(np.mean(np.abs(forces))),
+        return part
+    if kind == "structures":
+        part |= _structures(table)
+    elif kind == "points":
+        part |= {"sizes": _counted(lengths(table["positions"]) // 3)}
+    elif kind in ("images", "signals"):
+        part |= _tensors(table, "pixels" if kind == "images" else "values")
+    if kind != "structures" and "label" in known(table):
+        part["labels"] = _counted(table["label"].to_numpy())
+    return part
+
+
+def merge(parts: Sequence[tuple[str, Part]]) -> Part:
+    """Counts of all parts, moments of the training rows. parts: (split, `measure`), in the order of the rows."""
+    total: Part = {"rows": sum(part["rows"] for _, part in parts)}
+    training = [part for split, part in parts if split == "train" and part["rows"]]
+    training = training or [part for _, part in parts]
+    for name in _COUNTS:
+        counts: dict[Any, int] = {}
+        for _, part in parts:
+            for key, count in part.get(name, {}).items():
+                counts[key] = counts.get(key, 0) + count
+        if counts:
+            total[name] = dict(sorted(counts.items()))
+    for part in training:
+        for name, value in part.items():
+            if isinstance(value, Moments):
+                total[name] = total[name] + value if name in total else value
+    shapes = [part["shape"] for _, part in parts if "shape" in part]
+    return total | ({"shape": shapes[0]} if shapes else {})
+
+
+def describe(total: Part, kind: Kind) -> dict[str, Any]:
+    """The figures of merged parts, as JSON."""
+    figures: dict[str, Any] = {}
+    if "species" in total:
+        figures["species"] = list(total["species"])
+        figures["atoms_by_species"] = _text(total["species"])
+        figures["compositions"] = len(total["compositions"])
+    if "sizes" in total:
+        what = "structure" if kind == "structures" else "cloud"
+        noun = "atoms" if kind == "structures" else "points"
+        figures[f"{noun}_per_{what}"] = [min(total["sizes"]), max(total["sizes"])]
+        figures["rows_by_size"] = _text(total["sizes"])
+    if "energy_per_atom" in total:
+        figures["energy_per_atom_mean_eV"] = total["energy_per_atom"].one.mean
+        figures["energy_per_atom_std_eV"] = total["energy_per_atom"].one.deviation
+    if "forces" in total:
+        figures["force_rms_eV_per_angstrom"] = total["forces"].one.root_mean_square
+        figures["force_mean_abs_eV_per_angstrom"] = total["force_sizes"].one.mean
+    if "shape" in total:
+        name = "pixel" if kind == "images" else "value"
+        figures["shape"] = list(total["shape"])
+        whole = total["values"].pooled()
+        figures |= {f"{name}_mean": whole.one.mean, f"{name}_std": whole.one.deviation}
+        figures["channel_mean"] = total["values"].means.tolist()
+        figures["channel_std"] = total["values"].deviations.tolist()
+    if "labels" in total:
+        figures["classes"] = len(total["labels"])
+        figures["rows_by_label"] = _text(total["labels"])
+    return figures
+
+
+def known(table: pa.Table) -> set[str]:
+    """The names of the columns."""
+    return set(table.column_names)
+
+
+def _structures(table: pa.Table) -> Part:
+    sizes = lengths(table["numbers"])
+    numbers = _flat(table["numbers"])
+    part: Part = {
+        "sizes": _counted(sizes),
+        "species": _counted(numbers),
+        "compositions": _compositions(numbers, sizes),
     }
+    if "energy" in known(table):
+        part["energy_per_atom"] = Moments.of(table["energy"].to_numpy() / sizes)
+    if "forces" in known(table):
+        forces = _flat(table["forces"])
+        part["forces"] = Moments.of(forces)
+        part["force_sizes"] = Moments.of(np.abs(forces))
+    return part
 
 
-def image_statistics(table: pa.Table) -> dict[str, Any]:
-    """Shape, rows of each label, and mean and deviation of the pixels."""
-    if not table.num_rows:
-        return {}
-    pixels = _flat(_training(table)["pixels"])
-    labels, counts = np.unique(_plain(table["label"]), return_counts=True)
-    return {
-        "shape": list(image_shape(table.schema)),
-        "pixel_mean": float(pixels.mean(dtype=np.float64)),
-        "pixel_std": float(pixels.std(dtype=np.float64)),
-        "classes": len(labels),
-        "rows_by_label": {str(label): int(n) for label, n in zip(labels, counts, strict=True)},
-    }
+def _compositions(numbers: NDArray[np.uint8], sizes: NDArray[np.int64]) -> dict[str, int]:
+    """Rows by composition, as text: '1x6 6x2 8x1' is ethanol's."""
+    present = np.unique(numbers)
+    place = np.zeros(_HEAVY, dtype=np.int64)
+    place[present] = np.arange(len(present))
+    rows = np.repeat(np.arange(len(sizes)), sizes)
+    flat = np.bincount(rows * len(present) + place[numbers], minlength=len(sizes) * len(present))
+    kinds, counts = np.unique(flat.reshape(len(sizes), -1), axis=0, return_counts=True)
+    names = [" ".join(f"{z}x{n}" for z, n in zip(present.tolist(), row, strict=True) if n) for row in kinds.tolist()]
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
-def _training(table: pa.Table) -> pa.Table:
-    train = table.filter(pc.equal(table["split"], "train"))
-    return train if train.num_rows else table
+def _tensors(table: pa.Table, name: str) -> Part:
+    shape: tuple[int, ...] = tuple(table.schema.field(name).type.shape)
+    moments = [block for chunk in table[name].chunks for block in _blocks(tensor_numpy(chunk))]
+    total = moments[0]
+    for block in moments[1:]:
+        total = total + block
+    return {"shape": shape, "values": total}
 
 
-def _plain(column: pa.ChunkedArray) -> NDArray[Any]:
-    values: NDArray[Any] = column.to_numpy()
-    return values
+def _blocks(values: NDArray[Any]) -> Iterable[Moments]:
+    """Moments by channel, of a few rows at a time; 8-bit values are fractions of 255."""
+    channels = values.shape[1]
+    rows = max(1, _BLOCK // int(np.prod(values.shape[1:])))
+    for start in range(0, len(values), rows):
+        block = values[start : start + rows].reshape(-1, channels, int(np.prod(values.shape[2:])))
+        flat = block.transpose(1, 0, 2).reshape(channels, -1).astype(np.float64)
+        yield Moments.of(flat / 255 if values.dtype == np.uint8 else flat)
+
+
+def _counted(values: NDArray[Any]) -> dict[int, int]:
+    kinds, counts = np.unique(values, return_counts=True)
+    return dict(zip(kinds.tolist(), counts.tolist(), strict=True))
 
 
 def _flat(column: pa.ChunkedArray) -> NDArray[Any]:
     """All values of a column of lists, one after another."""
-    return np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
+    parts = [chunk.flatten().to_numpy() for chunk in column.chunks]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _text(counts: dict[int, int]) -> dict[str, int]:
+    return {str(key): count for key, count in counts.items()}
