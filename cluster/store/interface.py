@@ -2,6 +2,8 @@
 
 import uuid
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,18 @@ import pyarrow.fs
 
 from cluster.errors import NotFoundError, PreconditionFailedError, StoreError
 from cluster.store.keys import Names, checked_key, folder_prefix, join
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A write that was begun and not finished. A folder does not know the key that it was meant for: empty."""
+
+    key: str
+    mark: str  # the store's own name of it
+    begun: datetime  # with its time zone
+
+
+Uploads = list[Unfinished]  # a name that still means it inside a class with a method called `list`
 
 
 class Store(ABC):
@@ -138,7 +152,38 @@ class Store(ABC):
         Ask anew for each long operation: the credentials in it may expire.
         """
 
+    # Writes that were begun and not finished
+
+    @abstractmethod
+    def begin(self, key: str, data: bytes) -> Unfinished:
+        """Write the beginning of an object and stop, as a writer does that is killed: `equi store doctor` tries it."""
+
+    @abstractmethod
+    def unfinished(self) -> Uploads:
+        """Every write below this store that was begun and not finished, those at work just now included."""
+
+    @abstractmethod
+    def abandon(self, upload: Unfinished) -> None:
+        """Remove what was written of it; nothing happens where it is gone or finished."""
+
     # The store itself
+
+    def stranger(self) -> "Store | None":
+        """This store as somebody sees it whose secret is wrong; None where there are no secrets."""
+        return None
+
+    def check_reachable(self) -> None:
+        """Raise `StoreError` unless an object can be written here."""
+        key = f"probes/{uuid.uuid4().hex}"
+        self._probe(key, if_absent=False)
+        self.delete(key)
+
+    def _probe(self, key: str, *, if_absent: bool) -> None:
+        try:
+            self.write(key, b"first", if_absent=if_absent)
+        except StoreError as error:
+            message = error.message.replace(f"{key!r} in", "to")  # the probe is no name that a user knows
+            raise StoreError(message, allowed=error.allowed, hint=error.hint) from error
 
     def check_writable(self) -> None:
         """Raise `StoreError` unless objects can be written here and conditional writes are kept.
@@ -146,11 +191,7 @@ class Store(ABC):
         Some S3 servers accept If-None-Match and ignore it; versions and aliases would then be lost silently.
         """
         key = f"probes/{uuid.uuid4().hex}"
-        try:
-            self.write(key, b"first", if_absent=True)
-        except StoreError as error:
-            message = error.message.replace(f"{key!r} in", "to")  # the probe is no name that a user knows
-            raise StoreError(message, allowed=error.allowed, hint=error.hint) from error
+        self._probe(key, if_absent=True)
         try:
             self.write(key, b"second", if_absent=True)
         except PreconditionFailedError:

@@ -13,13 +13,14 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.fs
 
 from cluster.errors import NotFoundError, PreconditionFailedError, StoreError
-from cluster.store.interface import Store
+from cluster.store.interface import Store, Unfinished, Uploads
 from cluster.store.keys import RESERVED, Names, checked_key, checked_range, folder_prefix
 
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -147,6 +148,25 @@ class LocalStore(Store):
             finally:
                 part.unlink(missing_ok=True)
 
+    def begin(self, key: str, data: bytes) -> Unfinished:
+        part = self._parts() / uuid.uuid4().hex
+        with self._errors("write", key):
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data)
+            return Unfinished(key, part.name, _changed(part))
+
+    def unfinished(self) -> Uploads:
+        found = []
+        with self._errors("list", ""), suppress(FileNotFoundError):
+            for part in self._parts().iterdir():
+                with suppress(FileNotFoundError):  # finished meanwhile
+                    found.append(Unfinished("", part.name, _changed(part)))
+        return sorted(found, key=lambda upload: upload.begun)
+
+    def abandon(self, upload: Unfinished) -> None:
+        with self._errors("delete", upload.key):
+            (self._parts() / Path(upload.mark).name).unlink(missing_ok=True)
+
     def arrow(self) -> tuple[pyarrow.fs.FileSystem, str]:
         return pyarrow.fs.LocalFileSystem(), str(self.root)
 
@@ -168,10 +188,13 @@ class LocalStore(Store):
                     raise taken from None
                 _into(path, lambda: os.replace(part, path))
 
+    def _parts(self) -> Path:
+        return self.root / RESERVED / "parts"
+
     @contextmanager
     def _part(self, fill: Callable[[Path], None]) -> Iterator[Path]:
         """A file that `fill` has written on the store's own filesystem; gone at the end unless moved."""
-        folder = self.root / RESERVED / "parts"
+        folder = self._parts()
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / uuid.uuid4().hex
         try:
@@ -214,6 +237,10 @@ class LocalStore(Store):
 
 def _etag(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _changed(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
 def _into(path: Path, move: Callable[[], None]) -> None:
