@@ -28,13 +28,14 @@ COMMANDS: dict[str, Command | Group] = {
     "resume": Command("cluster.commands.runs:resume", "Go on with a run that ended early.", JOBS),
     "report": Command("jobs.report.cli:report", "A self-contained HTML page about a run.", JOBS),
     "data": Group(
-        "Datasets: label, ingest, list, verify.",
+        "Datasets: label, ingest, list, verify, sweep.",
         {
             "label": Command("cluster.commands.runs:submit", "Run a spec of kind label."),
             "ingest": Command("cluster.commands.runs:submit", "Run a spec of kind dataset."),
             "ls": Command("cluster.commands.datasets:list_all", "Every dataset of the store."),
             "show": Command("cluster.commands.datasets:show", "The manifest of a dataset."),
             "verify": Command("cluster.commands.datasets:verify", "Read a dataset again and compare every digest."),
+            "sweep": Command("cluster.commands.datasets:sweep", "Remove files that no version of a dataset needs."),
         },
         RESULTS,
     ),

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from cluster.context import RunContext
 from cluster.dataset.manifest import DatasetManifest
 from cluster.dataset.read import load_manifest, read_table
+from cluster.dataset.schema import require_kind
 from cluster.errors import UserError
 from jobs.evaluation.address import endpoint_url
 from jobs.evaluation.endpoint import Endpoint, read_token
@@ -29,6 +30,7 @@ def run(spec: EvaluateSpec, context: RunContext) -> dict[str, Any]:
     """
     manifest = load_manifest(context.store, spec.data.uri)
     reference = manifest.ref
+    require_kind(manifest, "images" if manifest.kind == "images" else "structures")
     table = read_table(context.store, reference, split=spec.data.split)
     if spec.data.limit is not None:
         table = table.slice(0, spec.data.limit)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from cluster.dataset.commit import Published, commit_dataset
 from cluster.dataset.conform import conform
 from cluster.dataset.layout import content_bytes, shard_cuts
-from cluster.dataset.manifest import DatasetManifest
+from cluster.dataset.manifest import DatasetManifest, Skipped
 from cluster.dataset.schema import SPLITS, Kind
 from cluster.dataset.shards import write_shard
 from cluster.names import checked_name
@@ -42,12 +42,14 @@ def publish_table(
     statistics: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any],
     rows_per_shard: int | None = None,
+    skipped: Skipped | None = None,
 ) -> Published:
     """Publish the table as the next version of `name`, or return the version that has the same content already.
 
     statistics: figures beside those of `cluster.dataset.statistics`, which are always there. provenance: how the rows
     were made. rows_per_shard: at most; by default what makes 64 MiB, and another cut of the same rows is another
-    content. Raises `UserError` where the table is no dataset of this kind (`cluster.dataset.conform`).
+    content. skipped: rows that were left out. Raises `UserError` where the table is no dataset of this kind
+    (`cluster.dataset.conform`).
     """
     checked_name("dataset", name)
     table = conform(table, kind)
@@ -59,5 +61,12 @@ def publish_table(
             pieces = (rows.slice(start, end - start) for start, end in pairwise(cuts))
             written += [write_shard(store, name, piece, kind, split=split) for piece in pieces]
     return commit_dataset(
-        store, name, kind=kind, schema=table.schema, written=written, statistics=statistics, provenance=provenance
+        store,
+        name,
+        kind=kind,
+        schema=table.schema,
+        written=written,
+        statistics=statistics,
+        provenance=provenance,
+        skipped=skipped,
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cluster.context import RunContext
-from cluster.dataset.schema import image_shape
+from cluster.dataset.tensors import tensor_numpy
 from cluster.errors import NotFoundError, UserError
 from cluster.progress import Task
 from cluster.registry import fetch_model
@@ -107,11 +107,10 @@ def untrained(store: Store, reference: str, folder: Path, seed: int) -> LocalMod
 
 
 def pixels_of(table: pa.Table) -> NDArray[np.float32]:
-    """(B, C, H, W), in the table's order."""
-    if not len(table):
-        return np.empty((0, *image_shape(table.schema)), dtype=np.float32)
-    flat = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table["pixels"].chunks])
-    return flat.astype(np.float32).reshape(-1, *image_shape(table.schema))
+    """(B, C, H, W), in the table's order; 8-bit pixels from 0 to 1."""
+    pixels = tensor_numpy(table["pixels"])
+    floats: NDArray[np.float32] = pixels.astype(np.float32, copy=False)
+    return floats / np.float32(255) if pixels.dtype == np.uint8 else floats
 
 
 def _embedded(predictor: Predictor, pixels: NDArray[np.float32], batch: int, task: Task) -> Floats:
