@@ -130,16 +130,9 @@ class S3Store(Store):
         keys = self.list(prefix)
         for start in range(0, len(keys), _BATCH):
             batch = keys[start : start + _BATCH]
-            named = {"Objects": [{"Key": self._path(key)} for key in batch], "Quiet": True}
-            try:
-                answer = self._persist(
-                    lambda named=named: self._client.delete_objects(Bucket=self.bucket, Delete=named)
-                )
-                left = bool(answer.get("Errors"))
-            except (BotoCoreError, ClientError):
-                left = True
-            for key in batch if left else ():  # one at a time, where each has its own error
-                self.delete(key)
+            if not self._deleted(batch):
+                for key in batch:  # one at a time, where each has its own error
+                    self.delete(key)
 
     def list(self, prefix: str = "") -> Names:
         start = join(self.prefix, folder_prefix(prefix))
@@ -231,6 +224,18 @@ class S3Store(Store):
         except (BotoCoreError, ClientError):
             return False
         return not answer.get("Errors")
+
+    def _deleted(self, keys: Names) -> bool:
+        """Whether one request removed all of them; some servers know no such request."""
+        named = {"Objects": [{"Key": self._path(key)} for key in keys], "Quiet": True}
+
+        def attempt() -> dict[str, Any]:
+            return dict(self._client.delete_objects(Bucket=self.bucket, Delete=named))
+
+        try:
+            return not self._persist(attempt).get("Errors")
+        except (BotoCoreError, ClientError):
+            return False
 
     def _pages(self, request: str, **settings: str) -> tuple[dict[str, Any], ...]:
         """All pages of a listing, from the start again where one of them fails."""
