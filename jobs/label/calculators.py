@@ -1,19 +1,20 @@
 """Methods a label spec can name: each makes an ASE calculator (eV, eV/angstrom) from settings.
 
-A calculator is made anew for every block of a trajectory, so that no result depends on which worker ran
-before.
+A calculator is made anew for every block of a trajectory and every chunk of structures, so that no result depends on
+which worker ran before.
 """
 
 import importlib
 import importlib.metadata
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ase.calculators.calculator import Calculator
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.errors import NotFoundError, UserError
+from jobs.label.geometry import Geometry
 from jobs.spec.frozen import Component
 
 
@@ -37,14 +38,19 @@ class Method:
     settings: type[BaseModel] | None
     make: Callable[[dict[str, Any]], Calculator]
     programs: tuple[str, ...]  # distributions whose versions belong into the provenance
+    told: Mapping[str, str] = field(default_factory=dict)  # settings that a structure's own charge and spin replace
 
     def calculator(self, params: dict[str, Any]) -> Calculator:
         """A new calculator; raises UserError where the calculator refuses the settings."""
-        checked = params if self.settings is None else self.settings(**params).model_dump()
         try:
-            return self.make(checked)
-        except (TypeError, ValueError) as error:
+            return self.make(params if self.settings is None else self.settings(**params).model_dump())
+        except (TypeError, ValueError) as error:  # pydantic's ValidationError is a ValueError
             raise UserError(f"the calculator refuses its settings {params!r}: {error}") from error
+
+    def params_for(self, geometry: Geometry, params: dict[str, Any]) -> dict[str, Any]:
+        """The settings with the charge and spin of a structure that has its own."""
+        own = {setting: getattr(geometry, name) for name, setting in self.told.items()}
+        return {**params, **{setting: value for setting, value in own.items() if value is not None}}
 
     def versions(self) -> dict[str, str]:
         """Program versions, for the manifest."""
@@ -60,7 +66,9 @@ def _tblite(params: dict[str, Any]) -> Calculator:
     return TBLite(verbosity=0, **chosen)
 
 
-METHODS: dict[str, Method] = {"tblite": Method(TbliteSettings, _tblite, ("tblite", "ase"))}
+METHODS: dict[str, Method] = {
+    "tblite": Method(TbliteSettings, _tblite, ("tblite", "ase"), {"charge": "charge", "spin": "multiplicity"})
+}
 
 
 def find_method(spec: Component) -> Method:

@@ -7,12 +7,15 @@ bit-identical.
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from jobs.label.md import Block, Failure, Floats, State
+from jobs.label.geometry import Floats
+from jobs.label.labels import Labels
+from jobs.label.md import Block, Failure, State
 
 _META = b"equimodels.chunk"
 
@@ -61,11 +64,13 @@ def encode(chunk: Chunk) -> bytes:
     }
     columns = {
         "frame": pa.array(block.numbers, pa.int64()),
-        "positions": pa.array([row.ravel() for row in block.positions], pa.list_(pa.float64())),
-        "energy": pa.array(block.energies, pa.float64()),
-        "forces": pa.array([row.ravel() for row in block.forces], pa.list_(pa.float64())),
+        "positions": _lists(block.positions),
+        "energy": pa.array([labels.energy for labels in block.labels], pa.float64()),
+        "forces": _lists([labels.forces for labels in block.labels]),
         "temperature": pa.array(block.temperatures, pa.float64()),
     }
+    if block.labels and block.labels[0].stress is not None:
+        columns["stress"] = _lists([labels.stress for labels in block.labels])
     table = pa.table(columns).replace_schema_metadata({_META: json.dumps(meta).encode()})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
@@ -80,11 +85,13 @@ def decode(data: bytes) -> Chunk:
     if _META not in (table.schema.metadata or {}):
         raise pa.ArrowInvalid("an Arrow file, but not a chunk of a label run")
     meta = json.loads(table.schema.metadata[_META])
+    stresses = _rows(table["stress"]) if "stress" in table.column_names else [None] * table.num_rows
     block = Block(
         numbers=table["frame"].to_pylist(),
         positions=_rows(table["positions"]),
-        energies=table["energy"].to_pylist(),
-        forces=_rows(table["forces"]),
+        labels=[
+            Labels(*row) for row in zip(table["energy"].to_pylist(), _rows(table["forces"]), stresses, strict=True)
+        ],
         temperatures=table["temperature"].to_pylist(),
         failures=[Failure(**failure) for failure in meta["failures"]],
     )
@@ -94,6 +101,10 @@ def decode(data: bytes) -> Chunk:
         generator=meta["state"]["generator"],
     )
     return Chunk(meta["digest"], meta["trajectory"], range(*meta["frames"]), block, state)
+
+
+def _lists(parts: Sequence[Floats | None]) -> pa.Array:
+    return pa.array([np.asarray(part, dtype=np.float64).ravel() for part in parts], pa.list_(pa.float64()))
 
 
 def _raw(values: Floats) -> str:

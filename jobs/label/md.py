@@ -9,17 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import units
 from ase.calculators.calculator import Calculator, CalculatorError
 from ase.constraints import FixCom
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
-from numpy.typing import NDArray
 
 from cluster.errors import UserError
+from jobs.label.geometry import Floats, Geometry
+from jobs.label.labels import Labels, can, compute_labels, reason
 from jobs.spec.label import MolecularDynamics
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,7 @@ class Block:
 
     numbers: list[int]  # of each kept frame, within the trajectory
     positions: list[Floats]  # each (N, 3) angstrom
-    energies: list[float]  # eV
-    forces: list[Floats]  # each (N, 3) eV/angstrom, unconstrained
+    labels: list[Labels]
     temperatures: list[float]  # kelvin, instantaneous
     failures: list[Failure] = field(default_factory=list)
 
@@ -56,34 +54,35 @@ def trajectory_seed(seed: int, trajectory: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(entropy=seed, spawn_key=(trajectory,))
 
 
-def first_state(
-    numbers: NDArray[np.int64], positions: Floats, settings: MolecularDynamics, seed: np.random.SeedSequence
-) -> State:
-    """Momenta drawn from the Maxwell-Boltzmann distribution, the molecule as a whole at rest."""
+def first_state(geometry: Geometry, settings: MolecularDynamics, seed: np.random.SeedSequence) -> State:
+    """Momenta drawn from the Maxwell-Boltzmann distribution, the structure as a whole at rest."""
     generator = np.random.Generator(np.random.PCG64(seed))
-    moving: Any = Atoms(numbers=numbers, positions=positions, constraint=FixCom())
+    moving = _moving(geometry)
     thermalize_momenta(moving, settings.temperature_K, rng=generator)
     return _state(moving, generator)
 
 
-def check_first_geometry(numbers: NDArray[np.int64], positions: Floats, calculator: Calculator) -> None:
+def check_first_geometry(geometry: Geometry, calculator: Calculator) -> None:
     """Compute the first geometry once. Raises UserError: a method that fails here fails at every frame."""
-    atoms: Any = Atoms(numbers=numbers, positions=positions, calculator=calculator)
+    atoms = geometry.atoms()
+    formula = atoms.get_chemical_formula()
+    atoms.calc = calculator
+    if not can(calculator, "forces"):
+        raise UserError("the method computes no forces, and molecular dynamics follows them")
     try:
-        _labels(atoms)
+        compute_labels(atoms, stress=False)
     except CalculatorError as error:
-        formula = atoms.get_chemical_formula()
         raise UserError(f"the method cannot compute the first geometry of {formula}: {error}") from error
 
 
 def run_block(
-    numbers: NDArray[np.int64],
+    geometry: Geometry,
     state: State,
     settings: MolecularDynamics,
     make_calculator: Callable[[], Calculator],
     frames: range,
 ) -> tuple[Block, State]:
-    """Run from `state` until the frames of this block (numbered within the trajectory) are due.
+    """Run from `state` until the frames of this block (numbered within the trajectory) are due, at constant volume.
 
     The block with frame 0 equilibrates first. A frame whose energy cannot be computed is recorded and left
     out; the dynamics goes on from the last good geometry with momenta drawn again, as it has no forces to go
@@ -91,18 +90,19 @@ def run_block(
     """
     generator = np.random.Generator(np.random.PCG64())
     generator.bit_generator.state = state.generator
-    atoms: Any = Atoms(numbers=numbers, positions=state.positions, constraint=FixCom())
+    atoms = _moving(geometry)
+    atoms.set_positions(state.positions, apply_constraint=False)
     atoms.set_momenta(state.momenta, apply_constraint=False)
-    block = Block([], [], [], [], [])
+    block = Block([], [], [], [])
     for frame, steps in _plan(settings, frames):
         good = atoms.get_positions()
         try:
             if atoms.calc is None:
                 atoms.calc = make_calculator()
             _advance(atoms, settings, generator, steps)
-            energy, forces = _labels(atoms)
+            labels = compute_labels(atoms, stress=geometry.has_stress and can(atoms.calc, "stress"))
         except CalculatorError as error:
-            block.failures.append(Failure(frame, " ".join(str(error).split())))
+            block.failures.append(Failure(frame, reason(error)))
             atoms.set_positions(good, apply_constraint=False)
             atoms.calc = None  # its cached wave function belongs to the geometry that failed
             thermalize_momenta(atoms, settings.temperature_K, rng=generator)
@@ -110,8 +110,7 @@ def run_block(
         if frame >= 0:
             block.numbers.append(frame)
             block.positions.append(atoms.get_positions())
-            block.energies.append(energy)
-            block.forces.append(forces)
+            block.labels.append(labels)
             block.temperatures.append(float(atoms.get_temperature()))
     return block, _state(atoms, generator)
 
@@ -137,13 +136,10 @@ def _advance(atoms: Any, settings: MolecularDynamics, generator: np.random.Gener
     dynamics.run(steps)
 
 
-def _labels(atoms: Any) -> tuple[float, Floats]:
-    """Energy and raw forces: the constraint's projected forces are not the derivative of the energy."""
-    energy = float(atoms.get_potential_energy())
-    forces = np.array(atoms.get_forces(apply_constraint=False), dtype=np.float64)
-    if not (np.isfinite(energy) and np.isfinite(forces).all()):
-        raise CalculatorError("the energy or a force is not finite")
-    return energy, forces
+def _moving(geometry: Geometry) -> Any:
+    atoms = geometry.atoms()
+    atoms.set_constraint(FixCom())
+    return atoms
 
 
 def _state(atoms: Any, generator: np.random.Generator) -> State:

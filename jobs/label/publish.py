@@ -1,84 +1,84 @@
-"""Chunks become a dataset: rows, splits by trajectory, statistics, and how it was made."""
+"""Chunks of molecular dynamics become a dataset: rows, splits by trajectory, statistics, and how it was made."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from cluster.context import RunContext
-from cluster.dataset.manifest import DatasetManifest
-from cluster.dataset.publish import publish_dataset
+from cluster.dataset.commit import Published
+from cluster.dataset.manifest import Skipped
+from cluster.dataset.publish import publish_table
 from cluster.errors import UserError
-from jobs.ingest.rows import StructureRow, structure_table
 from jobs.label.calculators import find_method
 from jobs.label.chunks import Chunk
+from jobs.label.sources import Given
 from jobs.label.split import split_trajectories
+from jobs.label.staged import labelled_table
 from jobs.label.tasks import Trajectory
-from jobs.spec.label import LabelSpec
-
-_FAILURES_NAMED = 20  # in the manifest; all of them are counted, and all stay in the chunks
+from jobs.spec.label import LabelSpec, TrajectorySplit
 
 
 def publish_chunks(
-    spec: LabelSpec, trajectories: Sequence[Trajectory], chunks: Sequence[Chunk], context: RunContext
-) -> DatasetManifest:
+    spec: LabelSpec,
+    split: TrajectorySplit,
+    trajectories: Sequence[Trajectory],
+    chunks: Sequence[Chunk],
+    context: RunContext,
+) -> Published:
     """Publish the frames of all chunks. Raises UserError where a split is left without a single frame."""
-    table = chunk_table(spec, trajectories, chunks)
     failures = [(chunk.trajectory, failure) for chunk in chunks for failure in chunk.block.failures]
-    _refuse_empty_splits(spec, table, failures[0][1].message if failures else "")
+    first_reason = failures[0][1].message if failures else ""
+    splits = split_trajectories(len(trajectories), split, spec.seed)
+    _refuse_empty_splits(split, {splits[c.trajectory] for c in chunks if c.block.numbers}, first_reason)
     temperatures = [t for chunk in chunks for t in chunk.block.temperatures]
-    statistics = {
-        "temperature_mean_K": sum(temperatures) / len(temperatures),
-        "failed_frames": sum(1 for _, failure in failures if failure.frame >= 0),
-    }
-    provenance = {
-        "kind": "label",
-        "run": context.run_id,
-        "method": spec.method.model_dump(mode="json"),
-        "programs": find_method(spec.method).versions(),
-        "structures": spec.structures.model_dump(mode="json", exclude_none=True),
-        "sampling": spec.sampling.model_dump(mode="json"),
-        "split": spec.split.model_dump(mode="json"),
-        "seed": spec.seed,
-        "failures": [
-            {"trajectory": number, "frame": failure.frame, "message": failure.message}
-            for number, failure in failures[:_FAILURES_NAMED]
-        ],
-    }
-    return publish_dataset(
+    left_out = [
+        {"where": frame_id(number, failure.frame), "reason": failure.message}
+        for number, failure in failures
+        if failure.frame >= 0
+    ]
+    return publish_table(
         context.store,
         spec.dataset_name,
-        table,
+        chunk_table(trajectories, chunks, splits),
         kind="structures",
-        statistics=statistics,
-        provenance=provenance,
+        statistics={"temperature_mean_K": sum(temperatures) / len(temperatures)},
+        provenance={**provenance(spec, context), "failures_while_equilibrating": len(failures) - len(left_out)},
+        skipped=Skipped(count=len(left_out), listed=tuple(left_out)),
     )
 
 
-def chunk_table(spec: LabelSpec, trajectories: Sequence[Trajectory], chunks: Sequence[Chunk]) -> pa.Table:
-    """One row a frame, ordered by trajectory and frame."""
-    splits = split_trajectories(len(trajectories), spec.split, spec.seed)
-    atoms = {trajectory.number: trajectory.atoms for trajectory in trajectories}
-    ordered = sorted(chunks, key=lambda chunk: (chunk.trajectory, chunk.frames.start))
-    return structure_table(
-        StructureRow(
-            id=f"t{chunk.trajectory:03d}-f{number:05d}",
-            numbers=atoms[chunk.trajectory],
-            positions=positions,
-            energy=energy,
-            forces=forces,
-            group=f"t{chunk.trajectory:03d}",
-            split=splits[chunk.trajectory],
-        )
-        for chunk in ordered
-        for number, positions, energy, forces in zip(
-            chunk.block.numbers, chunk.block.positions, chunk.block.energies, chunk.block.forces, strict=True
-        )
+def provenance(spec: LabelSpec, context: RunContext) -> dict[str, Any]:
+    """How the rows were made: what the spec says, and which programs computed it."""
+    said = spec.model_dump(
+        mode="json", exclude_none=True, include={"structures", "method", "sampling", "split", "seed"}
     )
+    return {"kind": "label", "run": context.run_id, "programs": find_method(spec.method).versions(), **said}
 
 
-def _refuse_empty_splits(spec: LabelSpec, table: pa.Table, first_failure: str) -> None:
-    there = set(table["split"].to_pylist())
-    wanted = {"train"} | {name for name in ("valid", "test") if getattr(spec.split, name)}
+def chunk_table(trajectories: Sequence[Trajectory], chunks: Sequence[Chunk], splits: Sequence[str]) -> pa.Table:
+    """One row a frame, ordered by trajectory and frame. splits: of each trajectory."""
+    starts = {trajectory.number: trajectory.start for trajectory in trajectories}
+    rows, labels = [], []
+    for chunk in sorted(chunks, key=lambda chunk: (chunk.trajectory, chunk.frames.start)):
+        number, block = chunk.trajectory, chunk.block
+        labels += block.labels
+        rows += [
+            Given(frame_id(number, frame), f"t{number:03d}", splits[number], starts[number].moved(positions))
+            for frame, positions in zip(block.numbers, block.positions, strict=True)
+        ]
+    if any(each.stress is None for each in labels):  # trajectories that repeat beside some that do not
+        labels = [each._replace(stress=None) for each in labels]
+    return labelled_table(rows, labels, periodic=any(start.cell is not None for start in starts.values()))
+
+
+def frame_id(trajectory: int, frame: int) -> str:
+    """The id of a frame's row."""
+    return f"t{trajectory:03d}-f{frame:05d}"
+
+
+def _refuse_empty_splits(split: TrajectorySplit, there: set[str], first_failure: str) -> None:
+    wanted = {"train"} | {name for name in ("valid", "test") if getattr(split, name)}
     if wanted - there:
         raise UserError(
             f"no frame of the {', '.join(sorted(wanted - there))} split could be computed",

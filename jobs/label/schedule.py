@@ -1,15 +1,19 @@
-"""Chains of Ray tasks: the blocks of a trajectory one after the other, trajectories side by side."""
+"""Ray tasks: the blocks of a trajectory one after the other, trajectories side by side; chunks in any order."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError
 
 from cluster.errors import UserError
+from jobs.label.given import Report, Work, label_chunk
+from jobs.label.sources import Given
 from jobs.label.tasks import ENVIRONMENT, Done, Trajectory, label_block
 
 _POLL_SECONDS = 0.5
+_WAITING = 16  # chunks beyond one a CPU that are handed over, so that no worker waits and an autoscaler sees demand
 
 
 def run_chains(
@@ -42,7 +46,7 @@ def run_chains(
             ready, _ = ray.wait(list(running), num_returns=1, timeout=_POLL_SECONDS)
             for reference in ready:
                 number = running.pop(reference)
-                report = _result(reference)
+                report: Done = _result(reference)
                 advance(number, report)
                 yield report
     finally:
@@ -50,11 +54,34 @@ def run_chains(
             ray.cancel(reference, force=False, recursive=True)
 
 
-def _result(reference: Any) -> Done:
+def run_chunks(
+    work: Work, pending: Iterable[tuple[int, Sequence[Given]]], stop_requested: Callable[[], bool]
+) -> Iterator[Report]:
+    """Label every pending chunk and yield its report as it ends; ends early when a stop is requested.
+
+    Chunks are read from `pending` only as fast as they are worked off. Errors and what is under way: as `run_chains`.
+    """
+    task = ray.remote(num_cpus=1, max_retries=3, runtime_env={"env_vars": ENVIRONMENT})(label_chunk)
+    chunks = iter(pending)
+    running: list[Any] = []
     try:
-        report: Done = ray.get(reference)
+        while not stop_requested():
+            room = int(ray.cluster_resources().get("CPU", 1)) + _WAITING - len(running)
+            running += [task.remote(work, number, given) for number, given in islice(chunks, room)]
+            if not running:
+                break
+            ready, running = ray.wait(running, num_returns=1, timeout=_POLL_SECONDS)
+            for reference in ready:
+                yield _result(reference)
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=False, recursive=True)
+
+
+def _result(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
     except RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from None
         raise
-    return report

@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cluster.store import open_store
 from jobs.label.calculators import find_method
 from jobs.label.chunks import Chunk, chunk_key, encode
-from jobs.label.md import Floats, State, check_first_geometry, first_state, run_block, trajectory_seed
+from jobs.label.geometry import Geometry
+from jobs.label.md import State, check_first_geometry, first_state, run_block, trajectory_seed
 from jobs.spec.frozen import Component
 from jobs.spec.label import MolecularDynamics
 
@@ -26,8 +24,7 @@ class Trajectory:
     digest: str
     number: int
     seed: int
-    atoms: NDArray[np.int64]  # (N,) atomic numbers
-    positions: Floats  # (N, 3) angstrom
+    start: Geometry
     method: Component
     settings: MolecularDynamics
 
@@ -48,19 +45,13 @@ def label_block(trajectory: Trajectory, frames: range, before: Done | None) -> D
     Raises UserError where the method cannot compute the first geometry or refuses its settings.
     """
     method = find_method(trajectory.method)
+    params = method.params_for(trajectory.start, trajectory.method.params)
     if before is None:
-        check_first_geometry(trajectory.atoms, trajectory.positions, method.calculator(trajectory.method.params))
-        seed = trajectory_seed(trajectory.seed, trajectory.number)
-        state = first_state(trajectory.atoms, trajectory.positions, trajectory.settings, seed)
+        check_first_geometry(trajectory.start, method.calculator(params))
+        state = first_state(trajectory.start, trajectory.settings, trajectory_seed(trajectory.seed, trajectory.number))
     else:
         state = before.state
-    block, after = run_block(
-        trajectory.atoms,
-        state,
-        trajectory.settings,
-        lambda: method.calculator(trajectory.method.params),
-        frames,
-    )
+    block, after = run_block(trajectory.start, state, trajectory.settings, lambda: method.calculator(params), frames)
     chunk = Chunk(trajectory.digest, trajectory.number, frames, block, after)
     open_store(trajectory.store).write(chunk_key(trajectory.run, trajectory.number, frames), encode(chunk))
     return done(chunk)

@@ -1,18 +1,25 @@
-"""The YAML of kind `label`: which molecules, which method labels them, how geometries are sampled."""
+"""The YAML of kind `label`: which structures, which method labels them, and whether they are sampled or given."""
 
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
+from jobs.spec.dataset import Shares
 from jobs.spec.frozen import Component, Frozen
 from jobs.spec.paths import below_spec
 
 
 class StructureSource(Frozen):
-    """Where the first geometries come from: one molecule of ASE's collection, or every frame of a file."""
+    """Where the structures come from: one molecule of ASE's collection, every frame of a file, or a dataset.
+
+    Molecular dynamics starts trajectory i from structure i modulo their number.
+    """
 
     molecule: str | None = None  # a formula or name of ase.build.molecule, or a name such as "ethanol"
-    file: str | None = None  # extended XYZ, relative to the spec; trajectory i starts from frame i modulo frames
+    file: str | None = None  # anything ase.io reads, relative to the spec; cells are kept where structures repeat
+    dataset: str | None = None  # "name@version" of published structures
+    split: Literal["train", "valid", "test"] | None = Field(default=None, description="of the dataset; without: all")
 
     @field_validator("file")
     @classmethod
@@ -21,9 +28,16 @@ class StructureSource(Frozen):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.molecule is None) == (self.file is None):
-            raise ValueError("give exactly one of 'molecule' and 'file'")
+        if [self.molecule, self.file, self.dataset].count(None) != 2:
+            raise ValueError("give exactly one of 'molecule', 'file' and 'dataset'")
+        if self.split is not None and self.dataset is None:
+            raise ValueError("split is one of a dataset's; allowed: beside 'dataset' only")
         return self
+
+    @property
+    def shown(self) -> str:
+        """Its name, for messages."""
+        return str(self.molecule or self.file or f"dataset {self.dataset}")
 
 
 class MolecularDynamics(Frozen):
@@ -56,11 +70,24 @@ class MolecularDynamics(Frozen):
         return round(self.equilibrate_fs / self.timestep_fs)
 
 
-class SamplingSpec(Frozen):
-    """How geometries are drawn."""
+class DynamicsSampling(Frozen):
+    """Structures are drawn by molecular dynamics."""
 
     name: Literal["md"] = "md"
     params: MolecularDynamics = Field(default_factory=MolecularDynamics)
+
+
+class GivenStructures(Frozen):
+    """Nothing is sampled."""
+
+    chunk: int = Field(default=32, ge=1, description="structures a task; what a crash can lose of each worker")
+
+
+class GivenSampling(Frozen):
+    """Every structure of the source is labelled as it is."""
+
+    name: Literal["given"]
+    params: GivenStructures = Field(default_factory=GivenStructures)
 
 
 class TrajectorySplit(Frozen):
@@ -71,8 +98,39 @@ class TrajectorySplit(Frozen):
     test: int = Field(default=1, ge=0, description="trajectories")
 
 
+class KeptSplit(Frozen):
+    """Every structure stays in the split that it has in its dataset."""
+
+    by: Literal["dataset"]
+
+
+def _sampling(value: Any) -> Any:
+    return value.get("name", "md") if isinstance(value, Mapping) else getattr(value, "name", None)
+
+
+def _split(value: Any) -> Any:
+    by = value.get("by", "trajectory") if isinstance(value, Mapping) else getattr(value, "by", None)
+    return by if by in ("trajectory", "dataset") else "shares"
+
+
+Sampling = Annotated[
+    Annotated[DynamicsSampling, Tag("md")] | Annotated[GivenSampling, Tag("given")],
+    Discriminator(
+        _sampling,
+        custom_error_type="unknown_sampling",
+        custom_error_message="its name is 'md' (molecular dynamics) or 'given' (every structure as it is)",
+    ),
+]
+Split = Annotated[
+    Annotated[TrajectorySplit, Tag("trajectory")]
+    | Annotated[KeptSplit, Tag("dataset")]
+    | Annotated[Shares, Tag("shares")],
+    Discriminator(_split),
+]
+
+
 class LabelSpec(Frozen):
-    """A dataset of structures with energies (eV) and forces (eV/angstrom), computed by a physical method."""
+    """Structures with energies (eV), forces (eV/angstrom) and, where they repeat in space, stress (eV/angstrom^3)."""
 
     spec_version: Literal[1] = 1
     kind: Literal["label"]
@@ -80,17 +138,42 @@ class LabelSpec(Frozen):
     seed: int = Field(default=0, ge=0)
     structures: StructureSource
     method: Component = Component(name="tblite")  # or an ASE calculator, pkg.module:Class
-    sampling: SamplingSpec = SamplingSpec()
-    split: TrajectorySplit = TrajectorySplit()
+    sampling: Sampling = DynamicsSampling()
+    # Unless said: by trajectory for md; for given as the dataset has it, or by random.
+    split: Split = TrajectorySplit()
     publish_as: str | None = Field(default=None, alias="as", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_split(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or _sampling(data.get("sampling", {})) != "given":
+            return data
+        split, source = data.get("split"), data.get("structures")
+        carried = split is None and isinstance(source, Mapping) and source.get("dataset") is not None
+        if split is None or (isinstance(split, Mapping) and "by" not in split):
+            return {**data, "split": {"by": "dataset" if carried else "random", **(split or {})}}
+        return data
+
+    @model_validator(mode="after")
+    def _split_fits(self) -> Self:
+        if isinstance(self.sampling, DynamicsSampling) and not isinstance(self.split, TrajectorySplit):
+            raise ValueError(
+                f"split.by is {self.split.by!r}, but frames of a trajectory are alike; allowed: trajectory"
+            )
+        if isinstance(self.sampling, GivenSampling) and isinstance(self.split, TrajectorySplit):
+            raise ValueError("split.by is 'trajectory', but none is run; allowed: random, group, composition, dataset")
+        if isinstance(self.split, KeptSplit) and self.structures.dataset is None:
+            raise ValueError("split.by is 'dataset', but structures names none; allowed: random, group, composition")
+        return self
 
     @model_validator(mode="after")
     def _something_to_train_on(self) -> Self:
-        held_out, all_of_them = self.split.valid + self.split.test, self.sampling.params.trajectories
-        if held_out >= all_of_them:
-            raise ValueError(
-                f"split holds out {held_out} of {all_of_them} trajectories; leave at least one to train on"
-            )
+        if isinstance(self.split, TrajectorySplit) and isinstance(self.sampling, DynamicsSampling):
+            held_out, all_of_them = self.split.valid + self.split.test, self.sampling.params.trajectories
+            if held_out >= all_of_them:
+                raise ValueError(
+                    f"split holds out {held_out} of {all_of_them} trajectories; leave at least one to train on"
+                )
         return self
 
     @property

@@ -1,5 +1,6 @@
 """What is wrong with a label, dataset or evaluate spec is said before anything runs."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,12 @@ from cluster.spec.complaints import Complaint, Surroundings
 from cluster.store import Store, open_store
 from jobs.checks import dataset, evaluate, label
 from jobs.ingest.rows import ImageRow, image_table
+from jobs.label.geometry import Geometry
+from jobs.label.labels import Labels
+from jobs.label.molecules import molecule
+from jobs.label.sources import Given
 from jobs.label.split import split_trajectories
+from jobs.label.staged import labelled_table
 from jobs.spec.dataset import DatasetSpec
 from jobs.spec.evaluate import EvaluateSpec
 from jobs.spec.label import LabelSpec, MolecularDynamics, TrajectorySplit
@@ -72,11 +78,58 @@ def test_a_missing_structure_file_is_named(tmp_path: Path) -> None:
         ({"sampling": {"params": {"every_fs": 1.2}}}, "whole number of time steps"),
         ({"split": {"valid": 2, "test": 2}}, "leave at least one"),
         ({"sampling": {"params": {"frames": 0}}}, "greater than or equal to 1"),
+        ({"sampling": {"name": "normal_modes"}}, "its name is 'md'"),
+        ({"sampling": {"name": "given", "params": {"frames": 3}}}, "Extra inputs"),
+        ({"sampling": {"name": "given"}, "split": {"by": "trajectory"}}, "none is run"),
+        ({"sampling": {"name": "given"}, "split": {"by": "dataset"}}, "structures names none"),
+        ({"split": {"by": "random"}}, "frames of a run are alike"),
+        ({"structures": {"molecule": "water", "split": "train"}}, "beside 'dataset' only"),
+        ({"structures": {"molecule": "water", "dataset": "a@1"}}, "exactly one"),
     ],
 )
 def test_a_spec_that_contradicts_itself_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         LabelSpec.model_validate({**LABEL, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "by"),
+    [
+        ({}, "trajectory"),
+        ({"sampling": {"params": {"frames": 5}}, "split": {"valid": 2}}, "trajectory"),
+        ({"sampling": {"name": "given"}}, "random"),
+        ({"sampling": {"name": "given"}, "split": {"valid": 0.3}}, "random"),
+        ({"sampling": {"name": "given"}, "structures": {"dataset": "a@1"}}, "dataset"),
+        ({"sampling": {"name": "given"}, "structures": {"dataset": "a@1"}, "split": {"by": "group"}}, "group"),
+        ({"sampling": {"name": "given"}, "structures": {"dataset": "a@1"}, "split": {"valid": 0.2}}, "random"),
+    ],
+)
+def test_the_usual_split_follows_from_the_sampling_and_the_source(changes: dict[str, Any], by: str) -> None:
+    spec = LabelSpec.model_validate({**LABEL, **changes})
+    assert spec.split.by == by
+    assert LabelSpec.model_validate(spec.model_dump(mode="json", by_alias=True)) == spec
+
+
+def test_a_dataset_to_label_must_be_there_and_hold_structures(store: Store) -> None:
+    (complaint,) = labelled(Surroundings(store=store), structures={"dataset": "picture@1"})
+    assert complaint.path == ("structures", "dataset")
+    (complaint,) = labelled(Surroundings(store=store), structures={"dataset": "pictures@1"})
+    assert "holds images, not structures" in complaint.message
+    assert labelled(structures={"dataset": "pictures@1"}) == []  # without a store nothing is known about it
+
+
+def test_a_charge_that_the_structures_say_themselves_is_not_said_again(store: Store) -> None:
+    geometry = Geometry.of(molecule("water"))
+    given = Given("a", "a", "train", replace(geometry, charge=1.0, spin=2))
+    table = labelled_table([given], [Labels(1.0, None, None)], periodic=False)
+    publish_dataset(store, "ions", table, kind="structures", provenance={})
+    source: dict[str, Any] = {"structures": {"dataset": "ions@1"}, "sampling": {"name": "given"}}
+    assert labelled(Surroundings(store=store), **source) == []
+    wrong = {"name": "tblite", "params": {"charge": 1, "multiplicity": 2}}
+    found = labelled(Surroundings(store=store), **source, method=wrong)
+    assert [complaint.path[-1] for complaint in found] == ["charge", "multiplicity"]
+    (complaint,) = labelled(Surroundings(store=store), structures={"dataset": "ions@1", "split": "test"})
+    assert (complaint.path, complaint.allowed) == (("structures", "split"), "train")
 
 
 def test_steps_follow_from_times() -> None:

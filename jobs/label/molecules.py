@@ -1,15 +1,12 @@
-"""First geometries: a molecule by its name, or the frames of a file. Angstrom, no periodic cell."""
+"""Molecules by their names, at the equilibrium geometries that ASE comes with. Angstrom."""
 
-from pathlib import Path
 from typing import Any
 
 import ase.build
-import ase.io
 from ase import Atoms
 from ase.collections import g2
 
-from cluster.errors import NotFoundError, UserError
-from jobs.spec.label import StructureSource
+from cluster.errors import NotFoundError
 
 # Everyday names of ASE's G2 molecules, whose own names are formulas (ase.collections.g2).
 _EVERYDAY = {
@@ -46,21 +43,3 @@ def molecule(name: str) -> Atoms:
     build: Any = ase.build.molecule  # not annotated in ASE
     atoms: Atoms = build(formula)
     return atoms
-
-
-def first_geometries(source: StructureSource, folder: Path) -> list[Atoms]:
-    """The geometries trajectories start from; trajectory i takes number i modulo their count.
-
-    `folder` is where relative files are looked for. Raises NotFoundError, UserError for a file ASE cannot
-    read.
-    """
-    if source.molecule is not None:
-        return [molecule(source.molecule)]
-    path = folder / str(source.file)
-    if not path.is_file():
-        raise NotFoundError(f"no file {path}")
-    try:
-        frames = ase.io.read(path, index=":", format="extxyz")
-    except Exception as error:  # ASE's reader raises whatever its parser meets, from KeyError to ValueError
-        raise UserError(f"{path} is not extended XYZ: {error}") from error
-    return [Atoms(numbers=frame.numbers, positions=frame.positions) for frame in frames]
