@@ -82,7 +82,7 @@ def test_a_missing_structure_file_is_named(tmp_path: Path) -> None:
         ({"sampling": {"name": "given", "params": {"frames": 3}}}, "Extra inputs"),
         ({"sampling": {"name": "given"}, "split": {"by": "trajectory"}}, "none is run"),
         ({"sampling": {"name": "given"}, "split": {"by": "dataset"}}, "structures names none"),
-        ({"split": {"by": "random"}}, "frames of a run are alike"),
+        ({"split": {"by": "random"}}, "frames of a trajectory are alike"),
         ({"structures": {"molecule": "water", "split": "train"}}, "beside 'dataset' only"),
         ({"structures": {"molecule": "water", "dataset": "a@1"}}, "exactly one"),
     ],
