@@ -1,4 +1,4 @@
-"""Rows of the two kinds of dataset, and the Arrow tables made from them."""
+"""Tables made of rows that are in hand one by one, as the runner of `label` has them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cluster.dataset.schema import STRUCTURES, images_schema
+from jobs.ingest.columns import tensors
+from jobs.ingest.structures import Structure, structure_columns
 
 
 @dataclass(frozen=True)
@@ -28,43 +29,29 @@ class ImageRow:
     """One labelled image of C channels, H x W pixels."""
 
     id: str
-    pixels: NDArray[np.float32]  # (C, H, W)
+    pixels: NDArray[np.float32] | NDArray[np.uint8]  # (C, H, W)
     label: int
     group: str
     split: str
 
 
 def structure_table(rows: Iterable[StructureRow]) -> pa.Table:
-    """The rows as a table of the structures schema."""
-    return pa.Table.from_pylist(
-        [
-            {
-                "id": row.id,
-                "numbers": row.numbers.tolist(),
-                "positions": row.positions.ravel().tolist(),
-                "energy": row.energy,
-                "forces": row.forces.ravel().tolist(),
-                "group": row.group,
-                "split": row.split,
-            }
-            for row in rows
-        ],
-        schema=STRUCTURES,
-    )
+    """The rows as a table of the kind structures."""
+    rows = list(rows)
+    labelled = [Structure(r.numbers, r.positions, labels={"energy": r.energy, "forces": r.forces}) for r in rows]
+    return _named(rows, structure_columns(labelled))
 
 
 def image_table(rows: Iterable[ImageRow], shape: tuple[int, int, int]) -> pa.Table:
-    """The rows as a table of the images schema; every image has the shape (C, H, W)."""
-    return pa.Table.from_pylist(
-        [
-            {
-                "id": row.id,
-                "pixels": row.pixels.ravel().tolist(),
-                "label": row.label,
-                "group": row.group,
-                "split": row.split,
-            }
-            for row in rows
-        ],
-        schema=images_schema(shape),
-    )
+    """The rows as a table of the kind images; every image has the shape (C, H, W)."""
+    rows = list(rows)
+    pixels = np.stack([row.pixels for row in rows]).reshape(-1, *shape)
+    labels = pa.array([row.label for row in rows], pa.int64())
+    return _named(rows, {"pixels": tensors(pixels), "label": labels})
+
+
+def _named(rows: list[StructureRow] | list[ImageRow], columns: dict[str, pa.Array]) -> pa.Table:
+    def texts(name: str) -> pa.Array:
+        return pa.array([getattr(row, name) for row in rows], pa.string())
+
+    return pa.table({"id": texts("id"), **columns, "group": texts("group"), "split": texts("split")})

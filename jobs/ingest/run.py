@@ -1,65 +1,168 @@
-"""The runner of kind `dataset`: read, split, publish."""
+"""The runner of kind `dataset`: pieces of files are read side by side, splits decided, shards written, a version made.
 
-from dataclasses import replace
+Every finished piece is staged on the store. Whenever the run is killed, it starts again from there: what is staged is
+not read again, shards that are there are found by their content, and nothing is visible before the manifest.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from cluster.context import RunContext
-from cluster.dataset.publish import publish_dataset
+from cluster.dataset.commit import Published, commit_dataset
+from cluster.dataset.manifest import Skipped
+from cluster.dataset.shards import WrittenShard
 from cluster.errors import UserError
-from jobs.ingest.readers import find_reader, settings_of
-from jobs.ingest.reading import Reading
-from jobs.ingest.rows import image_table, structure_table
-from jobs.ingest.split import Unsplit, assign_splits
+from cluster.stopping import Stop
+from jobs.ingest.catalogue import find_source
+from jobs.ingest.conversion import IN_EV, described, factors, held
+from jobs.ingest.decision import Decision, decide
+from jobs.ingest.reference import by_symbol, reference_energies
+from jobs.ingest.schedule import Execute, on_ray
+from jobs.ingest.source import Piece, Source
+from jobs.ingest.staging import LISTED, Index, parts_prefix, staged
+from jobs.ingest.tasks import Read, Work, read_piece, write_rows
 from jobs.spec.dataset import DatasetSpec
 
 
-def run(spec: DatasetSpec, context: RunContext) -> dict[str, Any]:
-    """Publish the dataset and return `dataset` (name@version), `rows`, `splits`, `digest`.
+def run(spec: DatasetSpec, context: RunContext, execute: Execute = on_ray) -> dict[str, Any]:
+    """Publish the dataset; returns `dataset` (name@version), `rows`, `splits`, `skipped`, `digest`.
 
-    Raises UserError (a file that is missing or of another format, nothing left to train on).
+    Raises UserError: a file that is missing or of another format, rows that cannot be read (unless they are to be
+    skipped), copies in two splits, nothing left to train on. Nothing is published then.
     """
-    reader = find_reader(spec.source)
-    with context.progress.task("ingest", total=2, unit="steps") as task:
-        reading = reader.read(settings_of(spec.source), Path.cwd())
-        table = split_table(reading, spec)
-        task.advance(rows=len(table))
-        manifest = publish_dataset(
-            context.store,
-            spec.dataset_name,
-            table,
-            kind=reader.kind,
-            provenance={
-                "kind": "dataset",
-                "run": context.run_id,
-                "source": spec.source.model_dump(mode="json"),
-                "split": spec.split.model_dump(mode="json"),
-                "seed": spec.seed,
-                **(reading.provenance or {}),
-            },
-        )
-        task.advance()
+    folder = Path.cwd()
+    source, settings = find_source(spec.source)
+    pieces = source.plan(settings, folder)
+    work = _work(spec, source, settings, folder, context.run_id)
+    indexes = _read(pieces, work, context, execute)
+    decision = decide(indexes, spec.split, spec.seed)
+    _stop_if_asked(context)
+    written = _write(decision, work, spec.dataset_name, context, execute)
+    published = _commit(spec, source, settings, pieces, work, indexes, decision, written, context)
+    # Only now: until the manifest is there, the pieces are what a run that starts again goes on from.
+    context.store.delete_folder(parts_prefix(context.run_id))
+    if published.notice is not None:
+        context.progress.say(published.notice)
+    manifest = published.manifest
     return {
         "dataset": manifest.ref,
         "rows": manifest.rows,
         "splits": dict(manifest.splits),
+        "skipped": manifest.skipped.count,
         "digest": manifest.digest,
     }
 
 
-def split_table(reading: Reading, spec: DatasetSpec) -> pa.Table:
-    """The rows that were read, each with its split."""
-    if reading.images:
-        images = reading.images
-        unsplit = [Unsplit(row.split, row.group, row.label) for row in images]
-        splits = assign_splits(unsplit, spec.split, spec.seed)
-        channels, height, width = images[0].pixels.shape
-        rows = (replace(row, split=name) for row, name in zip(images, splits, strict=True))
-        return image_table(rows, (channels, height, width))
-    if not reading.structures:
-        raise UserError(f"source {spec.source.name!r} gave no rows")
-    structures = reading.structures
-    splits = assign_splits([Unsplit(row.split, row.group) for row in structures], spec.split, spec.seed)
-    return structure_table(replace(row, split=name) for row, name in zip(structures, splits, strict=True))
+def _work(spec: DatasetSpec, source: Source, settings: Any, folder: Path, run: str) -> Work:
+    kind = source.kind(settings)
+    if kind != "structures" or source.units is None:
+        return Work(run=run, source=spec.source, kind=kind, fail=spec.on_error == "fail")
+    units = held(spec.units, source.units)
+    key = getattr(settings, "energy_key", None) or "energy"
+    return Work(
+        run=run,
+        source=spec.source,
+        kind=kind,
+        factors=factors(units),
+        references=reference_energies(spec.reference_energies, folder, energy_key=key, in_ev=IN_EV[str(units.energy)]),
+        fail=spec.on_error == "fail",
+        formulas=spec.split.by == "composition",
+    )
+
+
+def _read(pieces: Sequence[Piece], work: Work, context: RunContext, execute: Execute) -> list[Index]:
+    """The indexes of all pieces, in their order; those that are not staged yet are read."""
+    found: dict[int, Index] = {}
+    for number, piece in enumerate(pieces):
+        if (index := staged(context.store, work.run, number, work.digest(piece))) is not None:
+            found[number] = index
+    if found:
+        context.progress.say(f"{len(found)} of {len(pieces)} pieces were read before; going on after them")
+    counted = [piece.rows for piece in pieces]
+    total = None if None in counted else sum(rows or 0 for rows in counted)
+    with context.progress.task("read", total=total, unit="rows", rated=True) as task:
+        if found:
+            task.advance(sum(_rows(index) for index in found.values()))
+        left = [number for number in range(len(pieces)) if number not in found]
+        calls = [(context.store, work, number, pieces[number]) for number in left]
+        for _, report in execute(read_piece, calls, context.stop_requested):
+            if report.problem_count:
+                raise _unreadable(report, pieces[report.number])
+            found[report.number] = report.index
+            task.advance(_rows(report.index), skipped=sum(index.unread_count for index in found.values()))
+    _stop_if_asked(context)
+    return [found[number] for number in range(len(pieces))]
+
+
+def _write(decision: Decision, work: Work, name: str, context: RunContext, execute: Execute) -> list[WrittenShard]:
+    written: dict[int, WrittenShard] = {}
+    plans = decision.shards
+    with context.progress.task("write", total=sum(p.rows for p in plans), unit="rows", rated=True) as task:
+        calls = [(context.store, work, name, plan.split, plan.picked, decision.filled) for plan in plans]
+        for number, shard in execute(write_rows, calls, context.stop_requested):
+            written[number] = shard
+            task.advance(plans[number].rows, shards=len(written))
+    _stop_if_asked(context)
+    return [written[number] for number in range(len(plans))]
+
+
+def _commit(
+    spec: DatasetSpec,
+    source: Source,
+    settings: Any,
+    pieces: Sequence[Piece],
+    work: Work,
+    indexes: Sequence[Index],
+    decision: Decision,
+    written: Sequence[WrittenShard],
+    context: RunContext,
+) -> Published:
+    unread = [each for index in indexes for each in index.unread][:LISTED]
+    provenance: dict[str, Any] = {
+        "kind": "dataset",
+        "run": context.run_id,
+        "origin": sorted({piece.shown for piece in pieces}),
+        "source": spec.source.model_dump(mode="json"),
+        "split": {**spec.split.model_dump(mode="json"), **decision.about},
+        "seed": spec.seed,
+        "on_error": spec.on_error,
+        **source.about(settings, pieces),
+    }
+    if work.factors is not None and source.units is not None:
+        provenance["units"] = described(held(spec.units, source.units), work.factors)
+    if work.references:
+        provenance["reference_energies_eV"] = by_symbol(work.references)
+    return commit_dataset(
+        context.store,
+        spec.dataset_name,
+        kind=work.kind,
+        schema=written[0].schema,
+        written=written,
+        provenance=provenance,
+        skipped=Skipped(
+            count=sum(index.unread_count for index in indexes),
+            listed=tuple({"where": each.where, "reason": each.reason} for each in unread),
+        ),
+    )
+
+
+def _unreadable(report: Read, piece: Piece) -> UserError:
+    lines = [f"  {each.where}: {each.reason}" for each in report.problems]
+    more = report.problem_count - len(report.problems)
+    rows = "1 row" if report.problem_count == 1 else f"{report.problem_count} rows"
+    head = f"{rows} of {piece.file or piece.shown} cannot be read; nothing was published:"
+    return UserError(
+        "\n".join([head, *lines, *([f"  and {more} more"] if more else [])]),
+        hint="put them right, or leave them out with on_error: skip; they are then listed in the manifest",
+    )
+
+
+def _rows(index: Index) -> int:
+    return len(index.rows) + index.unread_count
+
+
+def _stop_if_asked(context: RunContext) -> None:
+    if context.stop_requested():
+        context.progress.say("what was read stays on the store; `equi resume` goes on after it")
+        raise Stop("a stop was requested")

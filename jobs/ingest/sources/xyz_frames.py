@@ -1,0 +1,108 @@
+"""Where the frames of an XYZ text begin, without reading them.
+
+A frame is a line with the number of atoms, a comment, and a line for each atom. Its end is believed only where the next
+line is again a number alone, or the text is over: so a frame that lacks an atom costs itself and not its neighbour.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.ingest.stretches import Stretch, Text
+
+_SHORT = 12  # bytes; a line that is only a number has no more
+_WINDOW = 64 << 20  # bytes searched for line ends at a time: memory must not follow the size of the file
+
+
+@dataclass(frozen=True)
+class Frame(Stretch):
+    """One frame."""
+
+    atoms: int
+    lines: int  # that it takes up
+    problem: str | None = None  # why it cannot be read
+
+
+def frames(text: Text, window: int = _WINDOW) -> Iterator[Frame]:
+    """Every frame of a text of any length, in turn."""
+    at, line, size = 0, 0, window
+    while at < len(text):
+        piece = text[at : at + size]
+        if at + size < len(text):
+            piece = piece[: _last_end(piece)]  # half a line would be taken for another
+        there = list(_within(piece))
+        if at + size < len(text):
+            # The last one may go on behind the window, and what follows decides whether it is whole.
+            if len(there) < 2:
+                size *= 2
+                continue
+            there.pop()
+        yield from (replace(f, begin=f.begin + at, end=f.end + at, line=f.line + line) for f in there)
+        if at + size >= len(text):
+            return
+        line += there[-1].line + there[-1].lines
+        at, size = at + there[-1].end, window
+
+
+def _within(text: Text) -> Iterator[Frame]:
+    ends = line_ends(text)
+    starts = np.concatenate([[0], ends + 1])[: len(ends)]
+    counts = _lone_numbers(text, starts, ends)
+    heads = np.array(sorted(counts), dtype=np.int64)
+
+    def blank(line: int) -> bool:
+        return not text[starts[line] : ends[line]].tobytes().strip()
+
+    def next_head(after: int) -> int:
+        place = int(np.searchsorted(heads, after, side="right"))
+        return int(heads[place]) if place < len(heads) else len(ends)
+
+    def frame(at: int, stop: int, atoms: int = 0, problem: str | None = None) -> Frame:
+        return Frame(int(starts[at]), int(min(ends[stop - 1] + 1, len(text))), at, atoms, stop - at, problem)
+
+    at = 0
+    while at < len(ends):
+        if at in counts:
+            atoms, stop = counts[at], at + counts[at] + 2
+            apart = stop < len(ends) and blank(stop) and (stop - 1 not in counts or not atoms)
+            if stop == len(ends) or stop in counts or apart:
+                yield frame(at, stop, atoms)
+            else:
+                stop = next_head(at + 1)
+                follow = max(0, sum(not blank(line) for line in range(at + 2, min(stop, at + atoms + 3))))
+                more = "or more " if follow > atoms else ""
+                yield frame(at, stop, problem=f"says {atoms} atoms, but {follow} {more}follow")
+            at = stop
+        elif blank(at):
+            at += 1
+        else:
+            word = text[starts[at] : min(ends[at], starts[at] + 40)].tobytes().decode(errors="replace").strip()
+            stop = next_head(at)
+            yield frame(at, stop, problem=f"expected a number of atoms, found {word!r}")
+            at = stop
+
+
+def _last_end(text: Text) -> int:
+    """Behind the last whole line."""
+    ends = np.flatnonzero(text == 10)
+    return int(ends[-1]) + 1 if len(ends) else 0
+
+
+def line_ends(text: Text) -> NDArray[np.int64]:
+    """The position of the end of each line; a last line without one ends with the text."""
+    ends: NDArray[np.int64] = np.flatnonzero(text == 10)
+    if len(text) and (not len(ends) or ends[-1] != len(text) - 1):
+        ends = np.append(ends, len(text))
+    return ends
+
+
+def _lone_numbers(text: Text, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> dict[int, int]:
+    """The lines that are a whole number and nothing else."""
+    found = {}
+    for line in np.flatnonzero(ends - starts <= _SHORT).tolist():
+        word = text[starts[line] : ends[line]].tobytes().strip()
+        if word.isdigit():
+            found[line] = int(word)
+    return found

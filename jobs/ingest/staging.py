@@ -1,0 +1,104 @@
+"""Finished pieces on the store: a run that starts again does not read them a second time.
+
+runs/<id>/parts/p00012.rows.arrow    the rows in the types of their kind, with a split that is still open
+                p00012.index.arrow   what decides splits and shards, a few bytes a row; written last
+"""
+
+import base64
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cluster.errors import NotFoundError
+from cluster.store import Store
+from jobs.ingest.source import Unread
+
+LISTED = 1000  # of the rows of a piece that could not be read; all are counted
+_META = b"equimodels.part"
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is known of a staged piece without its rows.
+
+    rows: columns id, group, split (given, or empty), bytes, and as asked for digest, formula, label. schema: of the
+    staged rows, None where there are none.
+    """
+
+    digest: str  # of the piece and of what was done with it: another one's work is not this run's
+    rows: pa.Table
+    schema: pa.Schema | None
+    unread: tuple[Unread, ...] = ()
+    unread_count: int = 0
+
+
+def parts_prefix(run: str) -> str:
+    """The folder of the staged pieces of a run."""
+    return f"runs/{run}/parts"
+
+
+def stage(store: Store, run: str, number: int, table: pa.Table, index: Index) -> None:
+    """Put a piece on the store; with its index it is finished."""
+    if len(table):
+        store.write(_key(run, number, "rows"), _encode(table))
+    meta = {
+        "digest": index.digest,
+        "schema": None if index.schema is None else base64.b64encode(index.schema.serialize()).decode(),
+        "unread": [asdict(each) for each in index.unread[:LISTED]],
+        "unread_count": index.unread_count,
+    }
+    told = index.rows.replace_schema_metadata({_META: json.dumps(meta).encode()})
+    store.write(_key(run, number, "index"), _encode(told))
+
+
+def staged(store: Store, run: str, number: int, digest: str) -> Index | None:
+    """The index of a piece that is finished; None where it is not, or other files or settings have made it."""
+    try:
+        table = _decode(store.read(_key(run, number, "index")))
+    except (NotFoundError, pa.ArrowInvalid):
+        return None
+    meta: dict[str, Any] = json.loads((table.schema.metadata or {}).get(_META, b"{}"))
+    if meta.get("digest") != digest:
+        return None
+    schema = meta["schema"]
+    return Index(
+        digest=digest,
+        rows=table.replace_schema_metadata(None),
+        schema=None if schema is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema))),
+        unread=tuple(Unread(**each) for each in meta["unread"]),
+        unread_count=meta["unread_count"],
+    )
+
+
+def staged_rows(store: Store, run: str, number: int, rows: NDArray[np.int64]) -> pa.Table:
+    """Some rows of a staged piece, in this order. In a folder, nothing else of it is read."""
+    key = _key(run, number, "rows")
+    path = store.local_path(key)
+    if path is not None and path.is_file():
+        with pa.memory_map(str(path)) as file:
+            table = pa.ipc.open_file(file).read_all()
+    else:
+        table = _decode(store.read(key))
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        return table.slice(int(rows[0]), len(rows))
+    return table.take(pa.array(rows))
+
+
+def _key(run: str, number: int, what: str) -> str:
+    return f"{parts_prefix(run)}/p{number:05d}.{what}.arrow"
+
+
+def _encode(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _decode(data: bytes) -> pa.Table:
+    with pa.ipc.open_file(pa.BufferReader(data)) as reader:
+        return reader.read_all()
