@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cluster.dataset.digest import content_digest
-from cluster.dataset.fitting import lengths
 from cluster.dataset.layout import content_bytes, group_ranges, group_rows
 from cluster.dataset.manifest import Group, Shard, pool
 from cluster.dataset.schema import SCHEMA_VERSION, Kind
+from cluster.dataset.sizes import sizes_of
 from cluster.dataset.statistics import measure
 from cluster.dataset.tensors import to_physical
 from cluster.errors import UserError
@@ -64,13 +64,6 @@ def write_shard(store: Store, name: str, table: pa.Table, kind: Kind, *, split: 
 def shard_path(sha256: str, suffix: str = "parquet") -> str:
     """Where a file is in the pool: 160 bits of its digest name it."""
     return f"shards/{sha256[:40]}.{suffix}"
-
-
-def sizes_of(table: pa.Table, kind: Kind) -> NDArray[np.uint32] | None:
-    """Atoms of each structure or points of each cloud; None for other kinds."""
-    if kind == "structures":
-        return lengths(table["numbers"]).astype(np.uint32)
-    return (lengths(table["positions"]) // 3).astype(np.uint32) if kind == "points" else None
 
 
 def _parquet(table: pa.Table) -> bytes:

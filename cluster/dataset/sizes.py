@@ -7,12 +7,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cluster.dataset.fitting import lengths
 from cluster.dataset.manifest import DatasetManifest
-from cluster.dataset.shards import sizes_of
+from cluster.dataset.schema import Kind
 from cluster.errors import DamagedDataError, NotFoundError
 from cluster.store import Store
 
 _COUNTED = {"structures": "numbers", "points": "positions"}  # the column whose lists have a value for each
+
+
+def sizes_of(table: pa.Table, kind: Kind) -> NDArray[np.uint32] | None:
+    """Atoms of each structure or points of each cloud; None for other kinds."""
+    if kind == "structures":
+        return lengths(table["numbers"]).astype(np.uint32)
+    return (lengths(table["positions"]) // 3).astype(np.uint32) if kind == "points" else None
 
 
 def encode_sizes(sizes: NDArray[np.uint32]) -> bytes:

@@ -16,7 +16,7 @@ from cluster.dataset.dataset import Dataset
 from cluster.dataset.digest import content_digest, dataset_digest
 from cluster.dataset.manifest import DatasetManifest, Shard
 from cluster.dataset.schema import SPLITS
-from cluster.dataset.shards import sizes_of
+from cluster.dataset.sizes import sizes_of
 from cluster.dataset.tensors import to_logical
 from cluster.errors import NotFoundError, StoreError, UserError
 from cluster.store import Store

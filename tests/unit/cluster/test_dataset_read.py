@@ -1,14 +1,11 @@
 """Reading datasets: references, what errors name, and what verification finds."""
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
-from cluster.dataset.digest import content_digest
 from cluster.dataset.publish import publish_dataset
 from cluster.dataset.read import list_datasets, load_manifest, parse_reference, read_table
 from cluster.dataset.schema import images_schema, require_kind
-from cluster.dataset.statistics import image_statistics, structure_statistics
 from cluster.dataset.verify import verify_dataset
 from cluster.errors import NotFoundError, StoreError, UserError
 from cluster.store import Store, decode_json, encode_json
@@ -91,29 +88,15 @@ def test_a_dataset_of_another_kind_is_refused_with_its_missing_columns(pictures:
         require_kind(manifest, "structures")
 
 
-def test_a_changed_shard_is_found(pictures: Store) -> None:
-    key = f"datasets/pictures/1/{load_manifest(pictures, 'pictures@1').shards[0].path}"
-    data = bytearray(pictures.read(key))
-    data[len(data) // 2] ^= 1
-    pictures.write(key, bytes(data))
-    assert "is not the file that was published" in verify_dataset(pictures, "pictures@1")[0]
-    assert verify_dataset(pictures, "pictures@2") == []
-
-
-def test_a_lost_shard_is_found(pictures: Store) -> None:
-    pictures.delete(f"datasets/pictures/1/{load_manifest(pictures, 'pictures@1').shards[1].path}")
-    assert "is missing" in verify_dataset(pictures, "pictures@1")[0]
-    with pytest.raises(NotFoundError, match="has lost a shard"):
-        read_table(pictures, "pictures@1")
-
-
 def test_a_manifest_that_counts_wrongly_is_found(pictures: Store) -> None:
     key = "datasets/pictures/1/manifest.json"
     document = decode_json(pictures.read(key), key)
     pictures.write(key, encode_json({**document, "splits": {"train": 6}}))
     assert "the manifest counts 6 rows" in verify_dataset(pictures, "pictures@1")[0]
     pictures.write(key, encode_json({**document, "digest": "0" * 64}))
-    assert verify_dataset(pictures, "pictures@1") == ["the rows are not the ones the digest was made of"]
+    assert verify_dataset(pictures, "pictures@1") == [
+        "the shards of the manifest are not the ones its digest was made of"
+    ]
 
 
 def test_a_damaged_or_newer_manifest_is_an_error_that_names_it(pictures: Store) -> None:
@@ -123,63 +106,11 @@ def test_a_damaged_or_newer_manifest_is_an_error_that_names_it(pictures: Store) 
         (b"{", "not JSON"),
         (b"[]", "not a JSON object"),
         (b"{}", "no manifest"),
-        (encode_json({**document, "schema_version": 99}), "newer release"),
+        (
+            encode_json({**document, "schema_version": 99}),
+            "newer release(.|\\n)*versions 1 to 2(.|\\n)*upgrade equimodels",
+        ),
     ):
         pictures.write(key, data)
         with pytest.raises(StoreError, match=message):
             load_manifest(pictures, "pictures@1")
-
-
-def test_the_digest_depends_on_values_not_on_chunks() -> None:
-    table = images()
-    pieces = pa.concat_tables([table.slice(0, 1), table.slice(1, 0), table.slice(1, 3), table.slice(4)])
-    assert content_digest(pieces, "images", 1) == content_digest(table, "images", 1)
-    assert content_digest(table, "images", 2) != content_digest(table, "images", 1)
-    assert content_digest(images(shift=1e-3), "images", 1) != content_digest(table, "images", 1)
-
-
-def test_the_digest_tells_where_one_text_or_list_ends() -> None:
-    for one, other in ((["ab", "c"], ["a", "bc"]), ([[1, 2], [3]], [[1], [2, 3]])):
-        digests = {content_digest(pa.table({"a": values}), "images", 1) for values in (one, other)}
-        assert len(digests) == 2
-
-
-def test_the_digest_of_a_small_table_never_changes() -> None:
-    # Versions published by an earlier release must be recognised by this one.
-    assert content_digest(images(), "images", 1) == PINNED
-
-
-PINNED = "814fa8d7f442f2860ac1daf568f37d6408dc8ebab6062a31dc92c675e91c0097"
-
-
-def test_structure_statistics_are_those_of_a_plain_loop() -> None:
-    random = np.random.default_rng(0)
-    rows = [
-        {
-            "numbers": [1] * size + [8],
-            "energy": float(random.normal()),
-            "forces": random.normal(size=3 * size + 3).tolist(),
-            "split": split,
-        }
-        for size, split in ((1, "train"), (2, "test"), (3, "train"), (2, "train"))
-    ]
-    found = structure_statistics(pa.Table.from_pylist(rows))
-    train = [row for row in rows if row["split"] == "train"]
-    energies = [row["energy"] / len(row["numbers"]) for row in train]  # type: ignore[arg-type, operator]
-    forces = [f for row in train for f in row["forces"]]  # type: ignore[attr-defined]
-    assert found["species"] == [1, 8]
-    assert found["atoms_by_species"] == {"1": 8, "8": 4}
-    assert found["atoms_per_structure"] == [2, 4]
-    assert found["energy_per_atom_mean_eV"] == pytest.approx(sum(energies) / 3)
-    assert found["energy_per_atom_std_eV"] == pytest.approx(np.std(energies))
-    assert found["force_mean_abs_eV_per_angstrom"] == pytest.approx(sum(abs(f) for f in forces) / len(forces))
-    assert found["force_rms_eV_per_angstrom"] == pytest.approx((sum(f * f for f in forces) / len(forces)) ** 0.5)
-
-
-def test_image_statistics_leave_the_test_pixels_out() -> None:
-    table = images()
-    found = image_statistics(table)
-    assert found["shape"] == [1, 1, 2]
-    assert found["pixel_mean"] == pytest.approx((0 + 1 + 2 + 3 + 4 + 5) / 10)
-    assert found["rows_by_label"] == {"0": 2, "1": 2, "2": 2}
-    assert found["classes"] == 3
