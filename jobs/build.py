@@ -4,17 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.dataset.manifest import DatasetManifest
-from cluster.dataset.read import load_manifest, read_table
+from cluster.dataset.dataset import Dataset, open_dataset
 from cluster.dataset.schema import require_kind
 from cluster.errors import UserError
 from cluster.store import Store
 from equimodels.assemble import ModelDescription, settings
 from equimodels.components import models, objectives
-from jobs.data.images import ImageSet
-from jobs.data.samples import SampleSet
-from jobs.data.structures import StructureSet
+from jobs.data.batching import Budget, Count
+from jobs.data.facts import training_facts
+from jobs.data.forms import form_of
+from jobs.data.node_cache import node_cache
+from jobs.data.reader import Reader
 from jobs.spec.train import TrainSpec
+from jobs.world import World
 
 
 @dataclass(frozen=True)
@@ -48,28 +50,54 @@ class ResolvedTrain:
 
 def resolve(spec: TrainSpec, store: Store) -> ResolvedTrain:
     """Pin the dataset, check that it fits the objective, and gather from it the facts that the model needs."""
-    manifest = load_manifest(store, spec.data.uri)
-    objective = objectives.find(spec.objective.name)
-    wanted = objective.target.samples
-    require_kind(manifest, wanted)
-    model = models.find(spec.model.name)
+    dataset = open_dataset(spec.data.uri, store=store)
+    require_kind(dataset.manifest, objectives.find(spec.objective.name).target.samples)
+    for split in ("train", "valid"):
+        if not dataset.rows(split):
+            hint = "label or ingest it with all three splits"
+            raise UserError(f"dataset {dataset.manifest.ref} has no {split} split", hint=hint)
+    model: Any = models.find(spec.model.name).target
     config = settings(models, spec.model.name, spec.model.params)
-    embedding = {name: part.model_dump() for name, part in spec.embedding.items()}
-    reference = f"{manifest.name}@{manifest.version}"
-    training = sample_set(manifest, store, reference, "train", spec)
-    facts = model.target.gather_facts(config, training.facts())  # type: ignore[attr-defined]
     description = ModelDescription(
-        name=spec.model.name, params=dict(spec.model.params), embedding=embedding, facts=facts
+        name=spec.model.name,
+        params=dict(spec.model.params),
+        embedding={name: part.model_dump() for name, part in spec.embedding.items()},
+        facts=model.gather_facts(config, training_facts(dataset)),
     )
-    return ResolvedTrain(spec, reference, manifest.digest, description)
+    return ResolvedTrain(spec, dataset.manifest.ref, dataset.manifest.digest, description)
 
 
-def sample_set(manifest: DatasetManifest, store: Store, reference: str, split: str, spec: TrainSpec) -> SampleSet:
-    """One split of the dataset in memory. Raises UserError when it is empty."""
-    table = read_table(store, reference, split=split)
-    if table.num_rows == 0:
-        raise UserError(f"dataset {reference} has no {split} split", hint="label or ingest it with all three splits")
-    if manifest.kind == "images":
-        return ImageSet(table)
-    config = settings(models, spec.model.name, spec.model.params)
-    return StructureSet(table, cutoff=config.cutoff)
+def dataset_of(store: Store, resolved: ResolvedTrain) -> Dataset:
+    """The dataset that the run was resolved with. Raises UserError where the store now holds another."""
+    cache = None if store.local_path("datasets") else node_cache(resolved.spec.data.cache)
+    dataset = open_dataset(resolved.dataset, store=store, cache=cache)
+    if dataset.manifest.digest != resolved.dataset_digest:
+        raise UserError(f"dataset {resolved.dataset} is not the one this run was resolved with")
+    return dataset
+
+
+def training_batches(dataset: Dataset, spec: TrainSpec, world: World) -> Reader:
+    """Shuffled batches without end."""
+    return _reader(dataset, spec, world, split="train", shuffle=True, epochs=None)
+
+
+def validation_batches(dataset: Dataset, spec: TrainSpec, world: World) -> Reader:
+    """Batches of one epoch, in the order of the dataset."""
+    return _reader(dataset, spec, world, split="valid", shuffle=False, epochs=1)
+
+
+def _reader(dataset: Dataset, spec: TrainSpec, world: World, **how: Any) -> Reader:
+    batch = spec.data.batch
+    cutoff = getattr(settings(models, spec.model.name, spec.model.params), "cutoff", None)
+    form = form_of(dataset.manifest.kind, cutoff=cutoff)
+    wanted = Count(batch.counted) if batch.counted else Budget(atoms=batch.atoms, edges=batch.edges)
+    return Reader(
+        dataset,
+        batch=wanted,
+        seed=spec.seed,
+        rank=world.rank,
+        world=world.size,
+        form=form,
+        window=spec.data.window,
+        **how,
+    )

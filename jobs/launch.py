@@ -88,7 +88,7 @@ def _worker(task: dict[str, Any]) -> dict[str, Any] | None:
     world = World(ray_context.get_world_rank(), ray_context.get_world_size())
     assignment = Assignment(**task)
     resolved, store = ResolvedTrain.from_json(assignment.resolved), open_store(assignment.store)
-    emit = training_meter(assignment.run_id, resolved.spec.data.batch.size)
+    emit = training_meter(assignment.run_id)
     if world.leads and store.exists(f"runs/{assignment.run_id}/live.json"):
         Meter(run_id=assignment.run_id).add("equi_restarts")  # workers of this run have been at work before
     outcome = work(assignment, world, emit=emit, rank_on_node=ray_context.get_local_rank())

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from jobs.data.order import rank_batch
-from jobs.data.samples import SampleSet
+from jobs.data.batches import Batches
+from jobs.data.watch import DataWatch
 from jobs.ema import AveragedModel
 from jobs.errors import TrainingDivergedError
 from jobs.ports import Ports
@@ -45,42 +45,51 @@ def train(
     spec: TrainSpec,
     engine: Engine,
     objective: Any,
-    training: SampleSet,
-    validation: SampleSet,
+    training: Batches,
+    validation: Batches,
     ports: Ports,
     world: World,
     device: torch.device,
 ) -> Outcome:
     """Train until `spec.schedule.steps`, from the newest committed checkpoint. Called on every rank with the same spec.
 
-    Raises TrainingDivergedError when the loss is not finite, naming the samples of the batch.
+    training: batches without end. validation: batches of one epoch. Raises TrainingDivergedError when the loss is not
+    finite, naming the samples of the batch.
     """
     average = AveragedModel(engine.module, spec.schedule.ema)
-    outcome = _resume(engine, average, ports)
+    outcome = _resume(engine, average, training, ports)
     metric, mode = _selection(spec)
     sign = 1.0 if mode == "min" else -1.0
-    batch = spec.data.batch.size
-    started, first = time.monotonic(), outcome.step
+    started, first, read_before = time.monotonic(), outcome.step, training.consumed
+    watch = DataWatch()
+    batches = iter(training)
     for step in range(outcome.step, spec.schedule.steps):
-        indices = rank_batch(
-            step, samples=len(training), batch=batch, seed=spec.seed, rank=world.rank, size=world.size
-        ).tolist()
+        with watch.waiting():
+            batch = next(batches)
         engine.module.train()
-        loss, values = objective(engine.forward, training.batch(indices).to(device), _noise(spec, step, world))
+        loss, values = objective(engine.forward, batch.to(device), _noise(spec, step, world))
         if not math.isfinite(loss.item()):
-            raise TrainingDivergedError(step, world.rank, training.identifiers(indices))
+            raise TrainingDivergedError(step, world.rank, training.identifiers())
         engine.backward(loss)
         lr = learning_rate(step, spec.schedule, peak=spec.optimizer.params.lr)
         engine.step(lr)
         done = outcome.step = step + 1
         average.update(engine.module, done)
 
-        rate = (done - first) / (time.monotonic() - started)
-        now = {name: float(value[0] / value[1]) for name, value in values.items()}
+        watch.step_done()
+
+        seconds = time.monotonic() - started
+        now = {name: float(value[0] / value[1]) for name, value in values.items()} | {"data_wait": watch.share}
         if world.leads:
-            left = (spec.schedule.steps - done) / rate
-            position = {"step": done, "epoch": done * batch / len(training), "seconds_left": left}
-            ports.recorder.progressed(done, {**now, **position, "samples_per_second": rate * batch})
+            position = {
+                "step": done,
+                "epoch": training.consumed / training.samples,
+                "samples": training.consumed,
+                "samples_per_second": (training.consumed - read_before) / seconds,
+                "seconds_per_step": seconds / (done - first),
+                "seconds_left": (spec.schedule.steps - done) * seconds / (done - first),
+            }
+            ports.recorder.progressed(done, {**now, **position})
         if done % spec.schedule.eval_every == 0 or done == spec.schedule.steps:
             found = evaluate(average.module, objective, validation, spec, world, device)
             outcome.metrics = {f"valid/{name}": value for name, value in found.items()}
@@ -92,8 +101,9 @@ def train(
             record = {f"train/{name}": value for name, value in now.items()} | {"train/lr": lr} | outcome.metrics
             if world.leads:
                 ports.recorder.measured(done, record)
+            watch.begin()
         if done % spec.checkpoint.every_steps == 0 or done == spec.schedule.steps:
-            _commit(engine, average, outcome, ports, world)
+            _commit(engine, average, outcome, training, ports, world)
     return outcome
 
 
@@ -101,21 +111,16 @@ def train(
 def evaluate(
     model: torch.nn.Module,
     objective: Any,
-    samples: SampleSet,
+    batches: Batches,
     spec: TrainSpec,
     world: World,
     device: torch.device,
 ) -> dict[str, float]:
-    """Metrics of `model` over all of `samples`, shared by the ranks; the same on every rank."""
-    share = max(1, spec.data.batch.size // world.size)
-    batches = range(0, len(samples), share)
+    """Metrics of `model` over one epoch of `batches`, shared by the ranks; the same on every rank."""
     totals: dict[str, Tensor] = {}
-    for number, start in enumerate(batches):
-        if number % world.size != world.rank:
-            continue
-        indices = list(range(start, min(start + share, len(samples))))
-        generator = torch.Generator().manual_seed(spec.seed * 1_000_003 + start)
-        for name, value in objective.evaluate(model, samples.batch(indices).to(device), generator).items():
+    for number, batch in enumerate(batches):
+        generator = torch.Generator().manual_seed((spec.seed * 1_000_003 + number) * 4_099 + world.rank)
+        for name, value in objective.evaluate(model, batch.to(device), generator).items():
             totals[name] = totals.get(name, torch.zeros(2, dtype=torch.float64)) + value.double().cpu()
     # A rank without a batch has no names yet: all must reduce the same ones.
     names = sorted(set().union(*world.gather(sorted(totals))))
@@ -136,7 +141,9 @@ def _weights(average: AveragedModel) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in average.module.state_dict().items()}
 
 
-def _commit(engine: Engine, average: AveragedModel, outcome: Outcome, ports: Ports, world: World) -> None:
+def _commit(
+    engine: Engine, average: AveragedModel, outcome: Outcome, training: Batches, ports: Ports, world: World
+) -> None:
     folder = Path(tempfile.mkdtemp(dir=ports.scratch, prefix="checkpoint-"))
     try:
         engine.save(folder)
@@ -151,19 +158,21 @@ def _commit(engine: Engine, average: AveragedModel, outcome: Outcome, ports: Por
             "best_step": outcome.best_step,
             "best_value": best,
             "metrics": outcome.metrics,
+            "reader": training.state(),
         }
         ports.checkpoints.commit(outcome.step, folder, notes)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _resume(engine: Engine, average: AveragedModel, ports: Ports) -> Outcome:
+def _resume(engine: Engine, average: AveragedModel, training: Batches, ports: Ports) -> Outcome:
     folder = Path(tempfile.mkdtemp(dir=ports.scratch, prefix="resume-"))
     try:
         notes: Mapping[str, Any] | None = ports.checkpoints.newest(folder)
         if notes is None:
             return Outcome()
         engine.load(folder)
+        training.load_state(notes["reader"])
         average.module.load_state_dict(load_file(folder / AVERAGE))
         best = load_file(folder / BEST) if (folder / BEST).exists() else {}
         value = math.nan if notes["best_value"] is None else float(notes["best_value"])

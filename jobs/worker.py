@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from cluster.dataset.read import load_manifest
 from cluster.store import open_store
 from equimodels.assemble import assemble, settings
 from equimodels.components import objectives
-from jobs.build import ResolvedTrain, sample_set
+from jobs.build import ResolvedTrain, dataset_of, training_batches, validation_batches
 from jobs.checkpoints import RunCheckpoints
 from jobs.loop import Outcome, train
 from jobs.ports import Checkpoints, Ports, Recorder
@@ -54,10 +53,9 @@ def work(
         scratch = Path(folder)
         quiet_environment(scratch, gpu=gpu)
         store = open_store(task.store)
-        manifest = load_manifest(store, resolved.dataset)
-        if manifest.digest != resolved.dataset_digest:
-            raise ValueError(f"dataset {resolved.dataset} is not the one this run was resolved with")
-        training, validation = (sample_set(manifest, store, resolved.dataset, s, spec) for s in ("train", "valid"))
+        dataset = dataset_of(store, resolved)
+        training = training_batches(dataset, spec, world)
+        validation = validation_batches(dataset, spec, world)
         # The same weights on every rank, whatever ran in this process before.
         random.seed(spec.seed)
         np.random.seed(spec.seed)  # third-party code draws from the legacy generator
@@ -69,7 +67,9 @@ def work(
         if spec.strategy.kind == "single":
             engine = SingleEngine(model, spec.optimizer, spec.strategy)
         else:
-            engine = ZeroEngine(model, spec.optimizer, spec.strategy, world, batch=spec.data.batch.size)
+            engine = ZeroEngine(
+                model, spec.optimizer, spec.strategy, world, batch=spec.data.batch.counted or world.size
+            )
         ports = Ports(
             recorder or StoreRecorder(store, task.run_id, task.attempt, spec.schedule.steps, emit),
             checkpoints or RunCheckpoints(store, task.run_id, world, keep_last=spec.checkpoint.keep_last),

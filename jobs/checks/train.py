@@ -14,7 +14,7 @@ from equimodels.errors import SettingError, UnknownComponentError
 from equimodels.registry import Registry
 from jobs.checks.settings import nearest, unknown
 from jobs.spec.frozen import Component
-from jobs.spec.train import TrainSpec
+from jobs.spec.train import COUNTED, TrainSpec
 
 EMBEDDINGS = {"radial": radial_bases}
 
@@ -51,10 +51,14 @@ def dataset(spec: TrainSpec, surroundings: Surroundings) -> list[Complaint]:
         return []  # said already, at the objective
     except UserError as error:
         return [Complaint(("data", "uri"), error.message, allowed=error.allowed, hint=error.hint)]
-    unit = "structures" if manifest.kind == "structures" else "images"
-    if getattr(spec.data.batch, unit) is None:
-        return [Complaint(("data", "batch"), f"the dataset holds {manifest.kind}", allowed=f"data.batch.{unit}")]
-    return []
+    batch, kind = spec.data.batch, manifest.kind
+    ways = [name for name in (kind, "samples") if name in COUNTED]
+    fits_kind = kind == "structures" if batch.budgeted else any(getattr(batch, name) is not None for name in ways)
+    if fits_kind:
+        return []
+    ways += ["atoms", "edges"] if kind == "structures" else []
+    allowed = ", ".join(f"data.batch.{name}" for name in ways)
+    return [Complaint(("data", "batch"), f"the dataset holds {kind}", allowed=allowed)]
 
 
 def metric(spec: TrainSpec) -> list[Complaint]:

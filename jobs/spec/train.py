@@ -10,28 +10,52 @@ from jobs.spec.frozen import Component, Frozen
 
 
 class Batch(Frozen):
-    """The global batch: what all workers together see in one step. Exactly one of the two is given."""
+    """What a step sees: a number of samples, all workers together, or a budget that each worker fills.
+
+    A budget suits structures of different sizes: a worker takes as many as stay within every limit that is given.
+    """
 
     structures: PositiveInt | None = None
     images: PositiveInt | None = None
+    samples: PositiveInt | None = None
+    atoms: PositiveInt | None = Field(default=None, description="most atoms of a worker's batch")
+    edges: PositiveInt | None = Field(default=None, description="most edges of a worker's batch, within the cutoff")
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if (self.structures is None) == (self.images is None):
-            raise ValueError("give exactly one of structures, images")
+    def _one_way(self) -> Self:
+        counts = [name for name in COUNTED if getattr(self, name) is not None]
+        if self.budgeted == bool(counts):
+            raise ValueError(f"give exactly one of {', '.join(COUNTED)}; or atoms, edges or both")
         return self
 
     @property
-    def size(self) -> int:
-        """Samples in the global batch."""
-        return int(self.structures or self.images or 0)
+    def budgeted(self) -> bool:
+        """Whether workers fill a budget rather than count."""
+        return self.atoms is not None or self.edges is not None
+
+    @property
+    def counted(self) -> int | None:
+        """Samples of a step of all workers together; None for a budget."""
+        return self.structures or self.images or self.samples
+
+
+COUNTED = ("structures", "images", "samples")
+
+
+class Cache(Frozen):
+    """Decoded blocks of a remote dataset on the disk of each node, shared by its workers; a folder needs none."""
+
+    gigabytes: PositiveFloat = 10.0
+    folder: str | None = Field(default=None, description="by default a folder of the user's in the temporary directory")
 
 
 class Data(Frozen):
-    """Which dataset, and how much of it in one step."""
+    """Which dataset, and how it is read."""
 
     uri: str = Field(description="a dataset of the store: datasets/<name>@<version>")
     batch: Batch
+    window: PositiveInt = Field(default=8, description="row groups (about 4 MiB each) that are shuffled together")
+    cache: Cache | None = Field(default_factory=Cache, description="null switches it off")
 
 
 class Optimizer(Frozen):
@@ -123,9 +147,9 @@ class TrainSpec(Frozen):
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:
-        if self.data.batch.size % self.resources.workers:
+        if (self.data.batch.counted or 0) % self.resources.workers:
             raise ValueError(
-                f"the global batch of {self.data.batch.size} cannot be shared by {self.resources.workers} workers; "
+                f"the global batch of {self.data.batch.counted} cannot be shared by {self.resources.workers} workers; "
                 "make data.batch a multiple of resources.workers"
             )
         if self.strategy.kind == "single" and self.resources.workers != 1:

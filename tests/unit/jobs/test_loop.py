@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -34,25 +34,34 @@ class Pairs(tuple[Tensor, Tensor]):
 
 
 class Points:
-    """y = x . (2, -1), 40 points."""
+    """y = x . (2, -1), 40 points, 8 a batch in the order of another permutation each epoch."""
 
-    def __init__(self, poison: int | None = None) -> None:
+    samples = 40
+
+    def __init__(self, poison: int | None = None, *, epochs: int | None = None) -> None:
         self.x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
         self.y = self.x @ torch.tensor([2.0, -1.0])
         if poison is not None:
             self.y[poison] = math.nan
+        self.consumed, self.epochs, self.last = 0, epochs, torch.arange(0)
 
-    def __len__(self) -> int:
-        return 40
+    def __iter__(self) -> Iterator[Pairs]:
+        end = None if self.epochs is None else self.consumed + self.epochs * 40
+        while end is None or self.consumed < end:
+            epoch, place = divmod(self.consumed, 40)
+            order = torch.randperm(40, generator=torch.Generator().manual_seed(epoch))
+            self.last = order[place : place + 8]
+            self.consumed += 8
+            yield Pairs((self.x[self.last], self.y[self.last]))
 
-    def batch(self, indices: Sequence[int]) -> Pairs:
-        return Pairs((self.x[list(indices)], self.y[list(indices)]))
+    def identifiers(self) -> list[str]:
+        return [f"point-{i}" for i in self.last]
 
-    def identifiers(self, indices: Sequence[int]) -> list[str]:
-        return [f"point-{i}" for i in indices]
+    def state(self) -> dict[str, Any]:
+        return {"consumed": self.consumed}
 
-    def facts(self) -> Iterator[Any]:
-        return iter(())
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.consumed = state["consumed"]
 
 
 class SquaredError:
@@ -120,7 +129,7 @@ def run(memory: Memory, scratch: Path, wanted: TrainSpec, points: Points | None 
     ports = Ports(memory, memory, scratch)
     points = points or Points()
     device = torch.device("cpu")
-    return train(wanted, engine, SquaredError(), points, Points(), ports, World(), device), model
+    return train(wanted, engine, SquaredError(), points, Points(epochs=1), ports, World(), device), model
 
 
 def test_training_finds_the_line(tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""What the training loop reads from: batches one after another, and where in the data it is."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+
+class Batches(Protocol):
+    """The batches of one rank; `jobs.data.reader.Reader` is one."""
+
+    @property
+    def samples(self) -> int:
+        """Samples of an epoch."""
+        ...
+
+    @property
+    def consumed(self) -> int:
+        """Samples that all ranks have been given since the first epoch began."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]:
+        """Batches that the objective expects, from where `state` is."""
+        ...
+
+    def identifiers(self) -> list[str]:
+        """The dataset's own names of the samples of the last batch, for messages."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Where all ranks are after the last batch, as JSON."""
+        ...
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on there."""
+        ...

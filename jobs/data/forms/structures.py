@@ -1,0 +1,98 @@
+"""Structures as graphs of atoms, with the labels that the dataset has.
+
+Shapes: n structures, N atoms of them all. Angstrom, eV.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from cluster.errors import UserError
+from equimodels.models.graph import AtomGraph
+from equimodels.models.neighbours import neighbour_pairs_of_many
+from equimodels.objectives.energy_force import LabelledGraph
+from jobs.data.forms.form import fixed, ragged
+from jobs.data.rows import Column, Integers, Rows
+
+_GIVEN = ("numbers", "positions")
+_CELL = ("cell", "pbc")
+_LABELS = ("energy", "forces")
+
+
+@dataclass(frozen=True)
+class StructureForm:
+    """Batches are `LabelledGraph`, or `AtomGraph` where the dataset has no energies and forces.
+
+    cutoff: angstrom; None makes graphs without edges, for who finds neighbours on the device.
+    """
+
+    cutoff: float | None = None
+
+    def columns(self, schema: pa.Schema) -> list[str]:
+        """Numbers, positions, and what the dataset has of cell and labels."""
+        lacking = [name for name in _GIVEN if name not in schema.names]
+        if lacking:
+            raise UserError(f"the dataset holds no structures; missing columns: {', '.join(lacking)}")
+        whole = [part for part in (_CELL, _LABELS) if all(name in schema.names for name in part)]
+        return [*_GIVEN, *(name for part in whole for name in part)]
+
+    def decode(self, table: pa.Table) -> Rows:
+        """Atoms one after another, (N,) and (N, 3), all ragged columns sharing their offsets."""
+        numbers, atoms = ragged(table["numbers"])
+        columns = {"numbers": Column(numbers, atoms)}
+        for name in ("positions", "forces"):
+            if name in table.column_names:
+                columns[name] = Column(ragged(table[name])[0].reshape(-1, 3), atoms)
+        for name in ("energy", "cell", "pbc"):
+            if name in table.column_names:
+                columns[name] = Column(fixed(table[name]))
+        return Rows(table.num_rows, columns)
+
+    def weights(self, rows: Rows, quantities: frozenset[str]) -> Mapping[str, Integers]:
+        """`atoms`, and `edges` within the cutoff: those are searched for, in all rows by every rank."""
+        found: dict[str, Integers] = {}
+        if "atoms" in quantities:
+            found["atoms"] = rows["numbers"].lengths
+        if "edges" in quantities:
+            if self.cutoff is None:
+                raise UserError("a budget of edges needs a cutoff", hint="limit atoms, or give the form a cutoff")
+            found["edges"] = _pairs(rows, self.cutoff)[2]
+        return found
+
+    def batch(self, rows: Rows) -> LabelledGraph | AtomGraph:
+        """Lengths in torch's default type, energies float64."""
+        dtype = torch.get_default_dtype()
+        positions = torch.from_numpy(rows["positions"].values).to(dtype)
+        if self.cutoff is None:
+            edges, shifts = torch.empty((2, 0), dtype=torch.int64), positions.new_zeros(0, 3)
+        else:
+            pairs, images, counts = _pairs(rows, self.cutoff)
+            edges = torch.from_numpy(pairs)
+            if "cell" in rows:
+                cells = np.repeat(rows["cell"].values, counts, axis=0)
+                shifts = torch.from_numpy(np.einsum("es,esx->ex", images, cells)).to(dtype)
+            else:
+                shifts = positions.new_zeros(len(images), 3)
+        graph = AtomGraph(
+            numbers=torch.from_numpy(rows["numbers"].values.astype(np.int64)),
+            positions=positions,
+            edges=edges,
+            shifts=shifts,
+            owner=torch.from_numpy(np.repeat(np.arange(len(rows)), rows["numbers"].lengths)),
+            structures=len(rows),
+        )
+        if "forces" not in rows:
+            return graph
+        energy = torch.from_numpy(rows["energy"].values)
+        return LabelledGraph(graph, energy, torch.from_numpy(rows["forces"].values).to(dtype))
+
+
+def _pairs(rows: Rows, cutoff: float) -> tuple[Integers, Integers, Integers]:
+    cell = rows["cell"].values if "cell" in rows else None
+    pbc = rows["pbc"].values.astype(bool) if "pbc" in rows else None
+    sizes = rows["numbers"].lengths
+    edges, images, counts = neighbour_pairs_of_many(rows["positions"].values, sizes, cutoff, cell, pbc)
+    return edges, images, counts

@@ -1,0 +1,191 @@
+"""Batches of a dataset for training: shuffled, shared by ranks, read ahead, and resumed at any step to the sample.
+
+The stream of samples is one epoch after another, in the order of `jobs.data.order`; steps and batches are cut from it
+by `jobs.data.batching`. So which samples a step sees depends on the seed, the batch and where the step starts, and the
+samples of a step are the same for any number of ranks where the batch is counted.
+"""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from cluster.dataset.dataset import Dataset
+from cluster.errors import UserError
+from jobs.data.ahead import Ahead
+from jobs.data.batching import Budget, Count
+from jobs.data.forms import Form, form_of
+from jobs.data.order import Integers, Order
+from jobs.data.position import Position
+from jobs.data.rows import Rows
+from jobs.data.windows import ROW, Windows
+
+KEEP_BYTES = 256 << 20
+_AT_ONCE = 512  # samples in the batches that one task of a thread makes: a hand-over costs as much as a small batch
+_QUEUED = 4  # such tasks ahead of the consumer
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A share of this rank: its rows, and where all ranks are after the step that it belongs to."""
+
+    rows: Rows
+    after: Position
+
+
+class Reader:
+    """Iterate for the batches of this rank, one a step.
+
+    batch: samples of a step of all ranks together, or a `Budget` for each rank. epochs: how many one iteration goes
+    through; its last batch may be short, and missing on some ranks. None: without end. form: what batches are made of;
+    that of the dataset's kind by default. window: row groups that are shuffled together. keep: bytes of decoded rows
+    that stay in memory. threads: that read, decode and make batches.
+
+    Beginning to iterate again goes on from `state()`. Not safe to share between threads.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        split: str = "train",
+        batch: int | Count | Budget,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        form: Form | None = None,
+        shuffle: bool = True,
+        epochs: int | None = None,
+        window: int = 8,
+        keep: int = KEEP_BYTES,
+        threads: int | None = None,
+    ) -> None:
+        """Raises UserError for a split without rows, or a batch that cannot be shared."""
+        if not 0 <= rank < world:
+            raise UserError(f"rank {rank} of {world} ranks", allowed=f"0 to {world - 1}")
+        if window < 1:
+            raise UserError(f"a window of {window} row groups", allowed="at least 1")
+        self._batch = Count(batch) if isinstance(batch, int) else batch
+        self._batch.cutter(world)  # refuses what cannot be shared
+        self._dataset, self._rank, self._world, self._epochs = dataset, rank, world, epochs
+        self._form = form or form_of(dataset.manifest.kind)
+        index = dataset.groups(split)
+        self._windows = Windows(dataset, index, self._form, Order(seed, window, shuffle), keep=keep)
+        if not self._windows.samples:
+            raise UserError(f"dataset {dataset.manifest.ref} has no {split} split")
+        # Of a folder two threads read faster than one core decodes; a bucket answers more at a time.
+        self._threads = threads or (8 if dataset.store.local_path("datasets") is None else 2)
+        self._position = Position(0, 0, dataset.manifest.digest, split, seed, window, shuffle)
+        self._last: Integers = np.empty(0, dtype=np.int64)
+
+    @property
+    def samples(self) -> int:
+        """Samples of an epoch."""
+        return self._windows.samples
+
+    @property
+    def consumed(self) -> int:
+        """Samples that all ranks have been given since the first epoch began."""
+        return self._position.epoch * self.samples + self._position.consumed
+
+    @property
+    def rows(self) -> Integers:
+        """Which rows of the dataset this rank's last batch held, in its order."""
+        return self._last
+
+    def identifiers(self) -> list[str]:
+        """The ids of the samples of this rank's last batch, for messages. Reads them from the store."""
+        return self._dataset.identifiers(self._last.tolist())
+
+    def state(self) -> dict[str, Any]:
+        """Where all ranks are after the last batch, as JSON; the same on every rank."""
+        return self._position.to_json()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on there. Costs no reading. Raises UserError for the state of another dataset, split, seed or order."""
+        position = Position.from_json(state)
+        self._position.require_same_stream(position)
+        self._position = position
+
+    def __iter__(self) -> Iterator[Any]:
+        with ThreadPoolExecutor(self._threads, "equi-decode") as pool:
+            try:
+                with Ahead(self._tasks(pool), _QUEUED) as tasks:
+                    for task in tasks:
+                        for batch, rows, after in task.result():
+                            self._last, self._position = rows, after
+                            yield batch
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+        # A rank without a share of the last step is at the end all the same.
+        if self._position.consumed:
+            self._position = self._position.moved(self.samples - self._position.consumed, self.samples)
+
+    def _tasks(self, pool: ThreadPoolExecutor) -> Iterator[Future[list[tuple[Any, Integers, Position]]]]:
+        """The making of batches, a few in a task, in the order of the batches."""
+        waiting: list[Piece] = []
+        wanted = 1  # samples of the next task: the first batch does not wait for others
+        with closing(self._pieces(pool)) as pieces:
+            for piece in pieces:
+                waiting.append(piece)
+                if sum(len(one.rows) for one in waiting) >= wanted:
+                    yield pool.submit(self._made, waiting)
+                    waiting, wanted = [], min(2 * wanted, _AT_ONCE)
+        if waiting:
+            yield pool.submit(self._made, waiting)
+
+    def _made(self, pieces: list[Piece]) -> list[tuple[Any, Integers, Position]]:
+        return [(self._form.batch(piece.rows), piece.rows[ROW].values, piece.after) for piece in pieces]
+
+    def _pieces(self, pool: ThreadPoolExecutor) -> Iterator[Piece]:
+        """This rank's shares of the stream, from the position on."""
+        at = self._position
+        end = None if self._epochs is None else at.epoch + self._epochs
+        cutter, share = self._batch.cutter(self._world), 0  # share: number of the open one within its step
+        begun: list[Rows] = []  # what this rank has of its share while that is open, and until the step is complete
+        windows = self._windows.after(at.epoch, at.consumed, end)
+        with closing(self._windows.read(windows, pool, ahead=1)) as read:
+            for shuffled in read:
+                order = shuffled.order[at.consumed - shuffled.window.start :]
+                cuts = cutter.cut(len(order), self._weights(shuffled.rows, order))
+                bounds = [0, *cuts, len(order)]
+                stretches = [
+                    order[first:last]
+                    for number, (first, last) in enumerate(pairwise(bounds), start=share)
+                    if number % self._world == self._rank
+                ]
+                taken, used = shuffled.rows.take(np.concatenate(stretches or [order[:0]])), 0
+                for number, (first, last) in enumerate(pairwise(bounds)):
+                    if share == self._rank and last > first:
+                        begun.append(taken.slice(used, used + last - first))
+                        used += last - first
+                    if number == len(cuts):
+                        break
+                    share += 1
+                    if share == self._world:
+                        yield Piece(Rows.join(begun), at.moved(last, self.samples))
+                        share, begun = 0, []
+                at = at.moved(len(order), self.samples)
+        if begun:
+            yield Piece(Rows.join(begun), at)
+
+    def _weights(self, rows: Rows, order: Integers) -> dict[str, Integers]:
+        """What each sample of a window weighs. Raises UserError for one that exceeds the budget by itself."""
+        if isinstance(self._batch, Count):
+            return {}
+        limits = self._batch.limits
+        weights = {name: found[order] for name, found in self._form.weights(rows, frozenset(limits)).items()}
+        for name, limit in limits.items():
+            heaviest = int(weights[name].argmax())
+            if weights[name][heaviest] > limit:
+                (sample,) = self._dataset.identifiers([int(rows[ROW].values[order[heaviest]])])
+                raise UserError(
+                    f"sample {sample!r} has {weights[name][heaviest]} {name}, more than a whole batch may hold",
+                    allowed=f"a budget of {limit} {name} or more a sample",
+                    hint=f"raise the budget of {name}, or filter such samples out of the dataset",
+                )
+        return weights
