@@ -83,7 +83,7 @@ class CountCutter:
         steps = np.arange((self._done + count) // self._samples + 1)
         ends = (steps[:, None] * self._samples + self._ends).ravel() - self._done
         self._done = (self._done + count) % self._samples
-        return ends[(ends > 0) & (ends <= count)].tolist()
+        return [int(end) for end in ends[(ends > 0) & (ends <= count)]]
 
 
 class BudgetCutter:

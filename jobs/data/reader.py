@@ -5,7 +5,7 @@ by `jobs.data.batching`. So which samples a step sees depends on the seed, the b
 samples of a step are the same for any number of ranks where the batch is counted.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -141,7 +141,7 @@ class Reader:
     def _made(self, pieces: list[Piece]) -> list[tuple[Any, Integers, Position]]:
         return [(self._form.batch(piece.rows), piece.rows[ROW].values, piece.after) for piece in pieces]
 
-    def _pieces(self, pool: ThreadPoolExecutor) -> Iterator[Piece]:
+    def _pieces(self, pool: ThreadPoolExecutor) -> Generator[Piece, None, None]:
         """This rank's shares of the stream, from the position on."""
         at = self._position
         end = None if self._epochs is None else at.epoch + self._epochs

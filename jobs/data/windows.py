@@ -1,7 +1,7 @@
 """Windows of shuffled rows, read and decoded ahead by threads, and kept in memory where all of them fit."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -52,7 +52,7 @@ class Windows:
                 position = window.stop
             epoch, position = epoch + 1, 0
 
-    def read(self, windows: Iterator[Window], pool: ThreadPoolExecutor, *, ahead: int) -> Iterator[Shuffled]:
+    def read(self, windows: Iterator[Window], pool: ThreadPoolExecutor, *, ahead: int) -> Generator[Shuffled, None, None]:
         """Each window with its rows; the groups of `ahead` more are being read meanwhile."""
         waiting: list[tuple[Window, list[Future[Rows]]]] = []
         try:

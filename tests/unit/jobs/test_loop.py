@@ -100,7 +100,8 @@ class Memory:
 
     def measured(self, step: int, values: Mapping[str, float]) -> None:
         assert "valid/loss" in values
-        self.records.append((step, dict(values)))
+        assert 0 <= values["train/data_wait"] < 1  # a time: never the same twice
+        self.records.append((step, {name: value for name, value in values.items() if name != "train/data_wait"}))
 
     def progressed(self, step: int, values: Mapping[str, float]) -> None:
         assert values["step"] == step
