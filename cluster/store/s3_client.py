@@ -84,7 +84,7 @@ class S3Connection:
             secret_key=credentials.secret_key,
             session_token=credentials.token,
             region=region,
-            endpoint_override=endpoint.netloc if self._custom else None,
+            endpoint_override=endpoint.netloc.rpartition("@")[2] if self._custom else None,
             scheme=endpoint.scheme,
             connect_timeout=self.times.connect,
             request_timeout=self.times.read,
