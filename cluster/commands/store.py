@@ -79,5 +79,5 @@ def _verdict(findings: Sequence[Finding]) -> str:
     return (
         f"{failed} of {len(findings)} checks failed: do not use this store."
         if failed
-        else "The store keeps all it must."
+        else "The store keeps all that it must."
     )
