@@ -31,10 +31,13 @@ _QUEUED = 4  # such tasks ahead of the consumer
 
 @dataclass(frozen=True)
 class Piece:
-    """A share of this rank: its rows, and where all ranks are after the step that it belongs to."""
+    """A share of this rank: which rows of which windows, and where all ranks are after the step that it belongs to."""
 
-    rows: Rows
+    parts: list[tuple[Rows, Integers]]
     after: Position
+
+    def __len__(self) -> int:
+        return sum(len(rows) for _, rows in self.parts)
 
 
 class Reader:
@@ -132,46 +135,47 @@ class Reader:
         with closing(self._pieces(pool)) as pieces:
             for piece in pieces:
                 waiting.append(piece)
-                if sum(len(one.rows) for one in waiting) >= wanted:
+                if sum(map(len, waiting)) >= wanted:
                     yield pool.submit(self._made, waiting)
                     waiting, wanted = [], min(2 * wanted, _AT_ONCE)
         if waiting:
             yield pool.submit(self._made, waiting)
 
     def _made(self, pieces: list[Piece]) -> list[tuple[Any, Integers, Position]]:
-        return [(self._form.batch(piece.rows), piece.rows[ROW].values, piece.after) for piece in pieces]
+        """The batches of the pieces, their rows taken from each window all at once."""
+        parts = [part for piece in pieces for part in piece.parts]
+        taken = [run[0][0].take(np.concatenate([rows for _, rows in run])) for run in _runs(parts)]
+        rows, made, at = Rows.join(taken), [], 0
+        for piece in pieces:
+            own = rows.slice(at, at + len(piece))
+            made.append((self._form.batch(own), own[ROW].values, piece.after))
+            at += len(piece)
+        return made
 
     def _pieces(self, pool: ThreadPoolExecutor) -> Generator[Piece, None, None]:
         """This rank's shares of the stream, from the position on."""
         at = self._position
         end = None if self._epochs is None else at.epoch + self._epochs
         cutter, share = self._batch.cutter(self._world), 0  # share: number of the open one within its step
-        begun: list[Rows] = []  # what this rank has of its share while that is open, and until the step is complete
+        begun: list[tuple[Rows, Integers]] = []  # this rank's share, until the step is complete
         windows = self._windows.after(at.epoch, at.consumed, end)
         with closing(self._windows.read(windows, pool, ahead=1)) as read:
             for shuffled in read:
                 order = shuffled.order[at.consumed - shuffled.window.start :]
                 cuts = cutter.cut(len(order), self._weights(shuffled.rows, order))
                 bounds = [0, *cuts, len(order)]
-                stretches = [
-                    order[first:last]
-                    for number, (first, last) in enumerate(pairwise(bounds), start=share)
-                    if number % self._world == self._rank
-                ]
-                taken, used = shuffled.rows.take(np.concatenate(stretches or [order[:0]])), 0
                 for number, (first, last) in enumerate(pairwise(bounds)):
                     if share == self._rank and last > first:
-                        begun.append(taken.slice(used, used + last - first))
-                        used += last - first
+                        begun.append((shuffled.rows, order[first:last]))
                     if number == len(cuts):
                         break
                     share += 1
                     if share == self._world:
-                        yield Piece(Rows.join(begun), at.moved(last, self.samples))
+                        yield Piece(begun, at.moved(last, self.samples))
                         share, begun = 0, []
                 at = at.moved(len(order), self.samples)
         if begun:
-            yield Piece(Rows.join(begun), at)
+            yield Piece(begun, at)
 
     def _weights(self, rows: Rows, order: Integers) -> dict[str, Integers]:
         """What each sample of a window weighs. Raises UserError for one that exceeds the budget by itself."""
@@ -189,3 +193,14 @@ class Reader:
                     hint=f"raise the budget of {name}, or filter such samples out of the dataset",
                 )
         return weights
+
+
+def _runs(parts: list[tuple[Rows, Integers]]) -> list[list[tuple[Rows, Integers]]]:
+    """The parts in order, those that follow each other in the same window together."""
+    runs: list[list[tuple[Rows, Integers]]] = []
+    for part in parts:
+        if runs and runs[-1][0][0] is part[0]:
+            runs[-1].append(part)
+        else:
+            runs.append([part])
+    return runs

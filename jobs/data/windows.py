@@ -52,7 +52,9 @@ class Windows:
                 position = window.stop
             epoch, position = epoch + 1, 0
 
-    def read(self, windows: Iterator[Window], pool: ThreadPoolExecutor, *, ahead: int) -> Generator[Shuffled, None, None]:
+    def read(
+        self, windows: Iterator[Window], pool: ThreadPoolExecutor, *, ahead: int
+    ) -> Generator[Shuffled, None, None]:
         """Each window with its rows; the groups of `ahead` more are being read meanwhile."""
         waiting: list[tuple[Window, list[Future[Rows]]]] = []
         try:
