@@ -109,7 +109,7 @@ def untrained(store: Store, reference: str, folder: Path, seed: int) -> LocalMod
 def pixels_of(table: pa.Table) -> NDArray[np.float32]:
     """(B, C, H, W), in the table's order; 8-bit pixels from 0 to 1."""
     pixels = tensor_numpy(table["pixels"])
-    floats: NDArray[np.float32] = pixels.astype(np.float32, copy=False)
+    floats = pixels.astype(np.float32)  # a copy: torch takes no array that is read-only
     return floats / np.float32(255) if pixels.dtype == np.uint8 else floats
 
 
