@@ -9,12 +9,12 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,9 @@ from typing import Any
 
 FOLDER = Path(__file__).parent
 BUSY = 0.25  # cores that others use: with more of it, results are marked
-_VERSIONS = ("torch", "numpy", "pyarrow", "ase", "mosaicml-streaming", "webdataset", "lmdb", "ase-db-backends", "matscipy", "vesin")
+_PACKAGES = ("torch", "numpy", "pyarrow", "ase", "vesin")
+_PEERS = ("mosaicml-streaming", "webdataset", "lmdb", "ase-db-backends", "matscipy")
+_MEASURED = ("cluster", "jobs", "equimodels")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -58,37 +60,46 @@ def options_of(description: str | None, *more: tuple[str, dict[str, Any]]) -> ar
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few seconds: fewer rows and rounds")
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds of each, interleaved")
+    parser.add_argument("--patience", type=float, default=0, help="seconds to wait for moments without others' load")
     parser.add_argument("--out", type=Path, default=FOLDER / "results", help="folder of the results")
     for flag, settings in more:
         parser.add_argument(flag, **settings)
     options = parser.parse_args()
     if options.quick:
         options.rounds = min(options.rounds, 2)
+    options.shares = []  # of the machine that others used, one a round
     return options
 
 
-def in_turn(cases: Mapping[str, Callable[[], float]], rounds: int, *, warm: int = 1) -> dict[str, list[float]]:
-    """The figure of each case in each round, after `warm` rounds that do not count."""
+def in_turn(
+    cases: Mapping[str, Callable[[], float]], options: argparse.Namespace, *, warm: int = 1
+) -> dict[str, list[float]]:
+    """The figure of each case in each round, after `warm` rounds that do not count.
+
+    A figure that was taken while others used the machine is taken again, while there is patience.
+    """
     found: dict[str, list[float]] = {name: [] for name in cases}
-    for turn in range(rounds + warm):
+    deadline = time.monotonic() + options.patience
+    for turn in range(warm + options.rounds):
         for name, case in cases.items():
-            figure = case()
+            while True:
+                contention = Contention()
+                figure, others = case(), contention.cores()
+                if turn < warm or others < BUSY or time.monotonic() > deadline:
+                    break
+                while _others(0.5) > BUSY and time.monotonic() < deadline:
+                    pass
             if turn >= warm:
                 found[name].append(figure)
+                options.shares.append(others)
     return found
 
 
 def rate(epoch: Callable[[], Iterable[int]], seconds: float) -> float:
-    """Rows a second of `epoch()`, whose items are the rows of each batch, from the call that begins it.
-
-    Goes through whole epochs until `seconds` are over; one that lasts more than twice that is left.
-    """
+    """Rows a second of `epoch()`, whose items are the rows of each batch: whole epochs, until `seconds` are over."""
     rows, start = 0, time.perf_counter()
     while time.perf_counter() < start + seconds:
-        for count in epoch():
-            rows += count
-            if time.perf_counter() > start + 2 * seconds:
-                break
+        rows += sum(epoch())
     return rows / (time.perf_counter() - start)
 
 
@@ -112,25 +123,42 @@ def spread(figures: Mapping[str, list[float]], against: str, *, digits: int = 0)
 
 
 class Contention:
-    """How busy others keep the machine from the making of this object on: `cores()` on average."""
+    """How busy others keep the machine from the making of this object on."""
 
     def __init__(self) -> None:
-        self.load = os.getloadavg()[0]
-        self._start, self._busy, self._own = time.perf_counter(), *_processor_seconds()
+        self._start, self._busy, self._own = time.perf_counter(), _busy_seconds(), _own_seconds()
 
     def cores(self) -> float:
-        """Cores that neither this process nor a child that has ended used."""
-        busy, own = _processor_seconds()
+        """Cores that others used on average: neither this process nor one that it started."""
         seconds = time.perf_counter() - self._start
-        return max(0.0, (busy - self._busy - (own - self._own)) / seconds)
+        return max(0.0, (_busy_seconds() - self._busy - (_own_seconds() - self._own)) / seconds)
 
 
-def _processor_seconds() -> tuple[float, float]:
-    """Seconds that all processors were busy, stolen time included, and those of this process and its ended children."""
+def _others(seconds: float) -> float:
+    contention = Contention()
+    time.sleep(seconds)
+    return contention.cores()
+
+
+def _busy_seconds() -> float:
+    """Seconds that all processors were busy since the machine started, or taken away by its host."""
     times = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    idle = times[3] + times[4]
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return (sum(times) - idle) / _TICKS, sum(one.ru_utime + one.ru_stime for one in used)
+    return (sum(times) - times[3] - times[4]) / _TICKS
+
+
+def _own_seconds() -> float:
+    """Processor seconds of this process and of those that it started, ended ones included."""
+    processes = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):  # gone meanwhile
+                words = (entry / "stat").read_text().rpartition(") ")[2].split()
+                processes[int(entry.name)] = int(words[1]), sum(map(int, words[11:15]))
+    ours, generation = 0, {os.getpid()}
+    while generation:
+        ours += sum(processes[number][1] for number in generation if number in processes)
+        generation = {number for number, (parent, _) in processes.items() if parent in generation}
+    return ours / _TICKS
 
 
 def machine() -> dict[str, Any]:
@@ -144,14 +172,15 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "system": platform.system(),
         "python": platform.python_version(),
-        "versions": {name: found for name in _VERSIONS if (found := _version(name))},
+        "versions": {name: found for name in (*_PACKAGES, *_PEERS) if (found := _version(name))},
     }
 
 
 def commit() -> str | None:
     """The commit that is checked out, marked where a package of the project differs from it."""
     found = _git("rev-parse", "HEAD")
-    return f"{found} with changes" if found and _git("status", "--porcelain", "-uno", "--", "cluster", "jobs", "equimodels") else found
+    changed = _git("status", "--porcelain", "-uno", "--", *(str(FOLDER.parent / name) for name in _MEASURED))
+    return f"{found} with changes" if found and changed else found
 
 
 def _git(*arguments: str) -> str | None:
@@ -166,18 +195,18 @@ def _version(name: str) -> str | None:
         return None
 
 
-def write(report: Report, options: argparse.Namespace, contention: Contention) -> None:
+def write(report: Report, options: argparse.Namespace) -> None:
     """The report as NAME.json and NAME.md in the folder of the results, and on the screen."""
-    others = contention.cores()
+    others = statistics.median(options.shares) if options.shares else _others(1.0)
     facts = {
         "machine": machine(),
         "commit": commit(),
         "taken": time.strftime("%Y-%m-%d", time.gmtime()),
         "quick": options.quick,
         "rounds": options.rounds,
-        "load_at_start": round(contention.load, 2),
+        "load": round(os.getloadavg()[0], 2),
         "cores_used_by_others": round(others, 2),
-        "contended": contention.load > 1 or others > BUSY,
+        "contended": others > BUSY,
     }
     goals = [{**asdict(goal), "reached": goal.reached} for goal in report.goals]
     content = {"benchmark": report.name, **facts, "settings": report.settings, "tables": report.tables, "goals": goals}
@@ -190,14 +219,15 @@ def write(report: Report, options: argparse.Namespace, contention: Contention) -
 
 def _markdown(report: Report, facts: Mapping[str, Any]) -> str:
     where = facts["machine"]
+    command = f"python benchmarks/{report.name}.py{' --quick' if facts['quick'] else ''}"
+    box = f"{where['processor']}, {where['cores']} cores, {where['memory_gib']} GiB, {where['system']}"
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
-    busy = f"load {facts['load_at_start']} at the start, others used {facts['cores_used_by_others']} cores"
+    busy = f"others used {facts['cores_used_by_others']} cores meanwhile (load {facts['load']}, our own included)"
     lines = [
         f"# {report.title}",
         "",
-        f"`python benchmarks/{report.name}.py{' --quick' if facts['quick'] else ''}`, {facts['taken']}, commit {facts['commit']}.",
-        f"{where['processor']}, {where['cores']} cores, {where['memory_gib']} GiB, {where['system']}, "
-        f"Python {where['python']}; {versions}.",
+        f"`{command}`, {facts['taken']}, commit {facts['commit']}.",
+        f"{box}; Python {where['python']}, {versions}.",
         f"{facts['rounds']} interleaved rounds; {busy}{': CONTENDED' if facts['contended'] else ''}.",
         "",
         "; ".join(f"{name}: {value}" for name, value in report.settings.items()) + ".",
@@ -210,7 +240,8 @@ def _markdown(report: Report, facts: Mapping[str, Any]) -> str:
         lines += ["", "## Goals", "", "| goal | wanted | found | reached |", "|---|---|---|---|"]
         for goal in report.goals:
             sign = "<" if goal.less else ">="
-            lines.append(f"| {goal.what} | {sign} {_cell(goal.wanted)} | {_cell(goal.found)} | {'yes' if goal.reached else 'NO'} |")
+            cells = goal.what, f"{sign} {_cell(goal.wanted)}", _cell(goal.found), "yes" if goal.reached else "NO"
+            lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *(f"- {note}" for note in report.notes)] if report.notes else []
     return "\n".join(lines) + "\n"
 

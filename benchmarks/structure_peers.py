@@ -55,9 +55,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """The samples as one batch."""
     numbers, positions, energy, forces = zip(*samples, strict=True)
     sizes = [len(found) for found in numbers]
-    return batch_of(
-        np.concatenate(numbers), np.concatenate(positions), np.concatenate(forces), np.array(energy), sizes
-    )
+    return batch_of(np.concatenate(numbers), np.concatenate(positions), np.concatenate(forces), np.array(energy), sizes)
 
 
 def batched(samples: Iterable[Sample]) -> Iterator[Batch]:
@@ -124,9 +122,9 @@ def worker(rows: Structures, folder: Path) -> Epoch:
 def mosaicml(rows: Structures, folder: Path) -> Epoch:
     """MosaicML Streaming, shuffled, from a local folder without compression, in this process."""
     streaming = _streaming()
-    kinds = {"numbers": "ndarray:uint8", "positions": "ndarray:float64", "energy": "float64", "forces": "ndarray:float64"}
+    atoms = {"positions": "ndarray:float64", "forces": "ndarray:float64", "numbers": "ndarray:uint8"}
     if not folder.exists():
-        with streaming.MDSWriter(out=str(folder), columns=kinds) as writer:
+        with streaming.MDSWriter(out=str(folder), columns={**atoms, "energy": "float64"}) as writer:
             for sample in rows:
                 writer.write({**sample._asdict(), "energy": np.float64(sample.energy)})
 

@@ -19,6 +19,7 @@ from cluster.store import Store
 
 SMALLEST, LARGEST = 16, 47  # atoms; the mean is 31.5
 _SPACING, _JITTER = 2.15, 0.3  # angstrom: a tenth of an atom in each cubic angstrom, as in organic molecules
+_PROVENANCE = {"by": "benchmarks/synthetic.py"}
 _ELEMENTS = np.array([1, 6, 7, 8], dtype=np.uint8)
 
 
@@ -90,7 +91,9 @@ def structures_table(found: Structures) -> pa.Table:
 
 def publish_structures(store: Store, found: Structures) -> Any:
     """The structures as dataset `structures` of the store; returns its manifest."""
-    return publish_dataset(store, "structures", structures_table(found), kind="structures", provenance={"by": "benchmark"})
+    return publish_dataset(
+        store, "structures", structures_table(found), kind="structures", provenance={"by": "benchmark"}
+    )
 
 
 def images(count: int, *, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64], str]:
@@ -110,5 +113,11 @@ def images(count: int, *, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.
 def publish_images(store: Store, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> Any:
     """The images as dataset `images` of the store; returns its manifest."""
     names = [f"i{row:07d}" for row in range(len(pixels))]
-    columns = {"id": names, "pixels": tensor_array(pixels), "label": labels, "group": names, "split": ["train"] * len(names)}
+    columns = {
+        "id": names,
+        "pixels": tensor_array(pixels),
+        "label": labels,
+        "group": names,
+        "split": ["train"] * len(names),
+    }
     return publish_dataset(store, "images", pa.table(columns), kind="images", provenance={"by": "benchmark"})
