@@ -72,10 +72,8 @@ def main() -> None:
         manifest = publish_images(open_store(f"{folder}/store"), pixels, labels)
         np.save(folder / "pixels.npy", pixels)
         np.save(folder / "labels.npy", labels)
-        epochs = {
-            way: partial(sizes, epoch)
-            for way, epoch in ours(f"{folder}/store/datasets/images", folder / "cache").items()
-        }
+        readers = ours(f"{folder}/store/datasets/images", folder / "cache")
+        epochs = {way: partial(sizes, epoch) for way, epoch in readers.items()}
         epochs[MAP] = mapped(folder / "pixels.npy", folder / "labels.npy")
         figures = in_turn({way: partial(rate, epoch, seconds) for way, epoch in epochs.items()}, options)
     report = Report(
