@@ -14,7 +14,7 @@ from cluster.dataset.layout import shard_cuts
 from cluster.dataset.schema import SPLITS
 from cluster.errors import UserError
 from jobs.ingest.duplicates import settle
-from jobs.ingest.split import assign_splits, names_of
+from jobs.ingest.split import Codes, assign_splits, names_of
 from jobs.ingest.staging import Index
 from jobs.spec.dataset import Shares
 
@@ -48,7 +48,7 @@ def decide(indexes: Sequence[Index], shares: Shares, seed: int) -> Decision:
     there = [index for index in indexes if index.schema is not None]
     if not there:
         raise UserError("the source gave no rows", hint="single atoms are left out of structures by default")
-    filled = _filled(there)
+    filled = filled_columns(there)
     rows = pa.concat_tables([index.rows for index in there])
     codes = assign_splits(rows, shares, seed)
     about: dict[str, Any] = {}
@@ -60,11 +60,21 @@ def decide(indexes: Sequence[Index], shares: Shares, seed: int) -> Decision:
         about["copies_dropped"] = len(copies.dropped)
     names = rows.select(["id", "group"]).append_column("split", names_of(codes)).take(pa.array(kept))
     refuse_torn(names)
+    shards = cut_shards(indexes, codes, kept, filled)
+    if not any(shard.split == SPLITS[0] for shard in shards):
+        raise UserError("every row to train on is a copy of one that is held out", allowed="rows of its own")
+    return Decision(shards, filled, about)
+
+
+def cut_shards(
+    indexes: Sequence[Index], codes: Codes, kept: NDArray[np.int64], filled: Sequence[str]
+) -> tuple[ShardPlan, ...]:
+    """The shards of every split. codes: the place in SPLITS of each row of all pieces; kept: the rows that stay."""
     lengths = [len(index.rows) for index in indexes]
     piece = np.repeat(np.arange(len(indexes)), lengths)
-    within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    within = np.arange(len(codes)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     lacking = np.repeat([_lacking_bytes(index, filled) for index in indexes], lengths)
-    size = rows["bytes"].to_numpy() + lacking
+    size = np.concatenate([index.rows["bytes"].to_numpy() for index in indexes if len(index.rows)]) + lacking
     shards: list[ShardPlan] = []
     for code, split in enumerate(SPLITS):
         mine = kept[codes[kept] == code]
@@ -74,12 +84,10 @@ def decide(indexes: Sequence[Index], shares: Shares, seed: int) -> Decision:
         for begin, end in pairwise(shard_cuts(len(mine), nbytes)):
             some = mine[begin:end]
             shards.append(ShardPlan(split, _picked(piece[some], within[some]), len(some)))
-    if not any(shard.split == SPLITS[0] for shard in shards):
-        raise UserError("every row to train on is a copy of one that is held out", allowed="rows of its own")
-    return Decision(tuple(shards), filled, about)
+    return tuple(shards)
 
 
-def _filled(indexes: Sequence[Index]) -> tuple[str, ...]:
+def filled_columns(indexes: Sequence[Index]) -> tuple[str, ...]:
     """The columns that some pieces have and others lack. Raises UserError where that is more than cell and pbc."""
     schemas = [{field.name: field.type for field in index.schema or ()} for index in indexes]
     names = set().union(*schemas)
