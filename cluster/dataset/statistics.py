@@ -22,6 +22,7 @@ Part = dict[str, Any]
 _COUNTS = ("species", "sizes", "compositions", "labels")  # dictionaries of counts
 _BLOCK = 1 << 20  # pixels that are made float64 at a time
 _HEAVY = 128  # above the highest atomic number
+_KEYS = np.random.default_rng(0).integers(1 << 63, size=_HEAVY, dtype=np.uint64)  # of the elements
 
 
 def measure(table: pa.Table, kind: Kind) -> Part:
@@ -101,7 +102,7 @@ def _structures(table: pa.Table) -> Part:
     numbers = _flat(table["numbers"])
     part: Part = {
         "sizes": _counted(sizes),
-        "species": _counted(numbers),
+        "species": _small(numbers),
         "compositions": _compositions(numbers, sizes),
     }
     if "energy" in known(table):
@@ -113,16 +114,14 @@ def _structures(table: pa.Table) -> Part:
     return part
 
 
-def _compositions(numbers: NDArray[np.uint8], sizes: NDArray[np.int64]) -> dict[str, int]:
-    """Rows by composition, as text: '1x6 6x2 8x1' is ethanol's."""
-    present = np.unique(numbers)
-    place = np.zeros(_HEAVY, dtype=np.int64)
-    place[present] = np.arange(len(present))
-    rows = np.repeat(np.arange(len(sizes)), sizes)
-    flat = np.bincount(rows * len(present) + place[numbers], minlength=len(sizes) * len(present))
-    kinds, counts = np.unique(flat.reshape(len(sizes), -1), axis=0, return_counts=True)
-    names = [" ".join(f"{z}x{n}" for z, n in zip(present.tolist(), row, strict=True) if n) for row in kinds.tolist()]
-    return dict(zip(names, counts.tolist(), strict=True))
+def _compositions(numbers: NDArray[np.uint8], sizes: NDArray[np.int64]) -> dict[int, int]:
+    """Rows by composition. A composition is the sum of a random 64-bit number for each of its atoms.
+
+    Sorting those is 20 times as fast as sorting counts of elements; that two of a million compositions are taken for
+    one has a probability of 3e-8.
+    """
+    sums = np.add.reduceat(_KEYS[numbers], np.cumsum(sizes) - sizes)
+    return _counted(sums)
 
 
 def _tensors(table: pa.Table, name: str) -> Part:
@@ -147,6 +146,13 @@ def _blocks(values: NDArray[Any]) -> Iterable[Moments]:
 def _counted(values: NDArray[Any]) -> dict[int, int]:
     kinds, counts = np.unique(values, return_counts=True)
     return dict(zip(kinds.tolist(), counts.tolist(), strict=True))
+
+
+def _small(values: NDArray[np.uint8]) -> dict[int, int]:
+    """As `_counted`, without sorting."""
+    counts = np.bincount(values)
+    kinds = np.flatnonzero(counts)
+    return dict(zip(kinds.tolist(), counts[kinds].tolist(), strict=True))
 
 
 def _flat(column: pa.ChunkedArray) -> NDArray[Any]:
