@@ -61,8 +61,7 @@ def train(
     metric, mode = _selection(spec)
     sign = 1.0 if mode == "min" else -1.0
     started, first, read_before = time.monotonic(), outcome.step, training.consumed
-    watch = DataWatch()
-    batches = iter(training)
+    watch, batches = DataWatch(), iter(training)
     for step in range(outcome.step, spec.schedule.steps):
         with watch.waiting():
             batch = next(batches)
@@ -104,6 +103,7 @@ def train(
             watch.begin()
         if done % spec.checkpoint.every_steps == 0 or done == spec.schedule.steps:
             _commit(engine, average, outcome, training, ports, world)
+    batches.close()
     return outcome
 
 

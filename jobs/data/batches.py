@@ -1,6 +1,6 @@
 """What the training loop reads from: batches one after another, and where in the data it is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, Protocol
 
 
@@ -17,8 +17,8 @@ class Batches(Protocol):
         """Samples that all ranks have been given since the first epoch began."""
         ...
 
-    def __iter__(self) -> Iterator[Any]:
-        """Batches that the objective expects, from where `state` is."""
+    def __iter__(self) -> Generator[Any, None, None]:
+        """Batches that the objective expects, from where `state` is. Closing it ends what reads ahead."""
         ...
 
     def identifiers(self) -> list[str]:

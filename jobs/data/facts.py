@@ -17,7 +17,8 @@ MOST = 65_536
 def training_facts(dataset: Dataset) -> Iterator[Any]:
     """Training samples, `MOST` at most, from row groups spread evenly over the split.
 
-    Structures: (numbers (n,), positions (n, 3) angstrom, energy eV, forces (n, 3) eV/angstrom). Images: pixels
+    Structures: (numbers (n,), positions (n, 3) angstrom, energy eV, forces (n, 3) eV/angstrom), and cell (3, 3) and
+    pbc (3,) where the dataset has them. Images: pixels
     (C, H, W), bytes from 0 to 1.
     """
     form = form_of(dataset.manifest.kind)
@@ -34,10 +35,10 @@ def _decoded(dataset: Dataset, form: Form, number: int) -> Rows:
     return form.decode(dataset.read_group(number, form.columns(dataset.schema)))
 
 
-def _structures(rows: Rows) -> Iterator[tuple[Any, Any, float, Any]]:
+def _structures(rows: Rows) -> Iterator[tuple[Any, ...]]:
     offsets = rows["numbers"].offsets
-    if offsets is None:
-        return
+    assert offsets is not None
     parts = [np.split(rows[name].values, offsets[1:-1]) for name in ("numbers", "positions", "forces")]
-    for numbers, positions, forces, energy in zip(*parts, rows["energy"].values, strict=True):
-        yield numbers.astype(np.int64), positions, float(energy), forces
+    lattices = [rows[name].values for name in ("cell", "pbc") if name in rows]
+    for numbers, positions, forces, energy, *lattice in zip(*parts, rows["energy"].values, *lattices, strict=True):
+        yield numbers.astype(np.int64), positions, float(energy), forces, *lattice

@@ -114,7 +114,7 @@ class Reader:
         self._position.require_same_stream(position)
         self._position = position
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Generator[Any, None, None]:
         with ThreadPoolExecutor(self._threads, "equi-decode") as pool:
             try:
                 with Ahead(self._tasks(pool), _QUEUED) as tasks:

@@ -20,6 +20,7 @@ from jobs.data.rows import Column, Integers, Rows
 _GIVEN = ("numbers", "positions")
 _CELL = ("cell", "pbc")
 _LABELS = ("energy", "forces")
+_PAIRS = ("edges", "images")  # of `equi data prepare`: made for one cutoff, which the field says
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,13 @@ class StructureForm:
         if lacking:
             raise UserError(f"the dataset holds no structures; missing columns: {', '.join(lacking)}")
         whole = [part for part in (_CELL, _LABELS) if all(name in schema.names for name in part)]
-        return [*_GIVEN, *(name for part in whole for name in part)]
+        pairs = [name for name in _PAIRS if name in schema.names and self._made_for(schema.field(name))]
+        return [*_GIVEN, *(name for part in whole for name in part), *pairs]
+
+    def _made_for(self, field: pa.Field) -> bool:
+        """Whether neighbours were stored for this cutoff."""
+        stored = (field.metadata or {}).get(b"cutoff")
+        return self.cutoff is not None and stored is not None and float(stored) == self.cutoff
 
     def decode(self, table: pa.Table) -> Rows:
         """Atoms one after another, (N,) and (N, 3), all ragged columns sharing their offsets."""
@@ -49,10 +56,15 @@ class StructureForm:
         for name in ("energy", "cell", "pbc"):
             if name in table.column_names:
                 columns[name] = Column(fixed(table[name]))
+        if "edges" in table.column_names:
+            pairs, ends = ragged(table["edges"])
+            columns["edges"] = Column(pairs.reshape(-1, 2), ends // 2)
+            if "images" in table.column_names:
+                columns["images"] = Column(ragged(table["images"])[0].reshape(-1, 3), columns["edges"].offsets)
         return Rows(table.num_rows, columns)
 
     def weights(self, rows: Rows, quantities: frozenset[str]) -> Mapping[str, Integers]:
-        """`atoms`, and `edges` within the cutoff: those are searched for, in all rows by every rank."""
+        """`atoms`, and `edges` within the cutoff: unless stored, those are found now, of all rows by every rank."""
         found: dict[str, Integers] = {}
         if "atoms" in quantities:
             found["atoms"] = rows["numbers"].lengths
@@ -91,8 +103,20 @@ class StructureForm:
 
 
 def _pairs(rows: Rows, cutoff: float) -> tuple[Integers, Integers, Integers]:
+    """Edges (2, E), images (E, 3) and edges of each structure (n,): those that are stored, or found now."""
+    if "edges" in rows:
+        return _stored_pairs(rows)
     cell = rows["cell"].values if "cell" in rows else None
     pbc = rows["pbc"].values.astype(bool) if "pbc" in rows else None
     sizes = rows["numbers"].lengths
     edges, images, counts = neighbour_pairs_of_many(rows["positions"].values, sizes, cutoff, cell, pbc)
     return edges, images, counts
+
+
+def _stored_pairs(rows: Rows) -> tuple[Integers, Integers, Integers]:
+    atoms, edges = rows["numbers"].offsets, rows["edges"]
+    assert atoms is not None
+    counts = edges.lengths
+    found = edges.values.T.astype(np.int64) + np.repeat(atoms[:-1], counts)
+    images = rows["images"].values.astype(np.int64) if "images" in rows else np.zeros((found.shape[1], 3), np.int64)
+    return found, images, counts

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -45,7 +45,7 @@ class Points:
             self.y[poison] = math.nan
         self.consumed, self.epochs, self.last = 0, epochs, torch.arange(0)
 
-    def __iter__(self) -> Iterator[Pairs]:
+    def __iter__(self) -> Generator[Pairs, None, None]:
         end = None if self.epochs is None else self.consumed + self.epochs * 40
         while end is None or self.consumed < end:
             epoch, place = divmod(self.consumed, 40)
