@@ -12,9 +12,9 @@ from cluster.dataset.publish import publish_table
 from cluster.errors import UserError
 from jobs.label.calculators import find_method
 from jobs.label.chunks import Chunk
+from jobs.label.rows import given_table
 from jobs.label.sources import Given
 from jobs.label.split import split_trajectories
-from jobs.label.staged import labelled_table
 from jobs.label.tasks import Trajectory
 from jobs.spec.label import LabelSpec, TrajectorySplit
 
@@ -69,7 +69,7 @@ def chunk_table(trajectories: Sequence[Trajectory], chunks: Sequence[Chunk], spl
         ]
     if any(each.stress is None for each in labels):  # trajectories that repeat beside some that do not
         labels = [each._replace(stress=None) for each in labels]
-    return labelled_table(rows, labels, periodic=any(start.cell is not None for start in starts.values()))
+    return given_table(rows, labels)
 
 
 def frame_id(trajectory: int, frame: int) -> str:

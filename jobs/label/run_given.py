@@ -4,89 +4,103 @@ A chunk on the store is finished work; a run that starts again computes only the
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from cluster.context import RunContext
 from cluster.dataset.commit import Published
-from cluster.errors import ConflictError, UserError
+from cluster.dataset.schema import SPLITS
+from cluster.errors import UserError
 from cluster.stopping import Stop
-from jobs.label.given import Report, Work
-from jobs.label.publish_given import publish_staged
+from jobs.ingest.assembly import publish_staged
+from jobs.ingest.schedule import Execute, on_ray
+from jobs.ingest.staging import Index, staged
+from jobs.label.given import Work
+from jobs.label.publish import provenance
 from jobs.label.schedule import run_chunks
 from jobs.label.sources import Given, Source, open_source
-from jobs.label.staged import decode, staged_folder, staged_key
+from jobs.label.splitting import Splits, draw_splits
+from jobs.spec.dataset import Shares
 from jobs.spec.label import GivenStructures, LabelSpec
 
 HOPELESS = 100  # structures that may fail before one succeeds
 
+Chunks = Iterable[tuple[int, Sequence[Given]]]
+RunChunks = Callable[[Work, Chunks, Callable[[], bool]], Iterator[tuple[int, Index]]]
 
-def run_given(spec: LabelSpec, settings: GivenStructures, context: RunContext) -> Published:
-    """Label and publish. Raises UserError where the method fails on every structure."""
+
+def run_given(
+    spec: LabelSpec,
+    settings: GivenStructures,
+    context: RunContext,
+    run_chunks: RunChunks = run_chunks,
+    execute: Execute = on_ray,
+) -> Published:
+    """Label and publish. Raises UserError where the method fails on every structure, or splits cannot be drawn."""
     source = open_source(spec.structures, Path.cwd(), context.store)
+    splits = splits_of(spec, source)
     work = plan_work(spec, source, context)
-    sizes = [min(settings.chunk, source.count - at) for at in range(0, source.count, settings.chunk)]
-    finished = finished_chunks(work, context, len(sizes))
-    if finished:
-        context.progress.say(f"{len(finished)} finished chunks found on the store; they are not computed again")
-    with context.progress.task("label", total=source.count, unit="structures", rated=True) as task:
-        task.advance(sum(sizes[number] for number in finished))
-        kept = failed = 0
-        pending = pending_chunks(source, settings.chunk, finished)
-        for report in run_chunks(work, pending, context.stop_requested):
-            kept, failed = kept + report.kept, failed + report.failed
-            task.advance(report.kept + report.failed, failed=failed)
-            if not kept and not finished and failed >= HOPELESS:
-                raise hopeless(spec, failed, report)
+    chunks = -(-splits.kept // settings.chunk)
+    found = staged(context.store, work.run, [work.digest_of(number) for number in range(chunks)])
+    if found:
+        context.progress.say(f"{len(found)} of {chunks} chunks were finished before; they are not computed again")
+    pending = pending_chunks(splits.assigned(source), settings.chunk, frozenset(found))
+    with context.progress.task("label", total=splits.kept, unit="structures", rated=True) as task:
+        kept = sum(len(index.rows) for index in found.values())
+        failed = sum(index.unread_count for index in found.values())
+        task.advance(kept + failed, failed=failed)
+        for number, index in run_chunks(work, pending, context.stop_requested):
+            found[number] = index
+            kept, failed = kept + len(index.rows), failed + index.unread_count
+            task.advance(len(index.rows) + index.unread_count, failed=failed)
+            if not kept and (failed >= HOPELESS or len(found) == chunks):
+                raise hopeless(spec, failed, index)
     if context.stop_requested():
         context.progress.say("the finished chunks stay on the store; `equi resume` goes on after them")
         raise Stop("a stop was requested")
-    return publish_staged(spec, work, len(sizes), context)
+    told = provenance(spec, context)
+    told["split"] |= splits.about
+    indexes = [found[number] for number in range(chunks)]
+    return publish_staged(context, spec.dataset_name, "structures", indexes, provenance=told, execute=execute)
 
 
-def hopeless(spec: LabelSpec, failed: int, report: Report) -> UserError:
-    """The error for a method that computes nothing."""
-    return UserError(
-        f"method {spec.method.name!r} failed on each of the first {failed} structures: {report.first_reason}",
-        hint="its settings, the elements of the structures and the lengths in the file are what to look at",
-    )
+def splits_of(spec: LabelSpec, source: Source) -> Splits:
+    """The split of every structure: drawn, or as the dataset has it."""
+    if isinstance(spec.split, Shares):
+        return draw_splits(source, spec.split, spec.seed)
+    return Splits(np.array([SPLITS.index(given.split) for given in source.structures()], dtype=np.int8), {})
 
 
 def plan_work(spec: LabelSpec, source: Source, context: RunContext) -> Work:
-    """What all chunks share. The digest is of what decides the labels: renamed or split otherwise, chunks are kept."""
-    decides = spec.model_dump_json(include={"structures", "method", "sampling"})
-    periodic, stress = source.lattices()
+    """What all chunks share."""
+    decides = spec.model_dump_json(include={"structures", "method", "sampling", "split", "seed"})
     return Work(
         store=context.store.uri,
         run=context.run_id,
         digest=hashlib.sha256(f"{decides} {source.identity}".encode()).hexdigest(),
         method=spec.method,
-        periodic=periodic,
-        stress=stress,
+        stress=source.has_stress,
     )
 
 
-def finished_chunks(work: Work, context: RunContext, chunks: int) -> frozenset[int]:
-    """Numbers of the chunks that are on the store. Raises ConflictError where another spec made them."""
-    there = set(context.store.list(staged_folder(work.run)))
-    finished = [number for number in range(chunks) if staged_key(work.run, number) in there]
-    # One of them tells for all: whoever went on with another spec was refused here.
-    for number in finished[:1]:
-        key = staged_key(work.run, number)
-        if decode(context.store.read(key)).digest != work.digest:
-            raise ConflictError(
-                f"{key} was made from other structures or by another spec than this one",
-                hint="submit it as a new run; a run goes on only with what it began with",
-            )
-    return frozenset(finished)
-
-
-def pending_chunks(source: Source, size: int, finished: frozenset[int]) -> Iterator[tuple[int, list[Given]]]:
+def pending_chunks(
+    structures: Iterator[Given], size: int, finished: frozenset[int]
+) -> Iterator[tuple[int, list[Given]]]:
     """Number and structures of each chunk that is not finished; read as they are asked for."""
-    structures = source.structures()
     number = 0
     while chunk := list(islice(structures, size)):
         if number not in finished:
             yield number, chunk
         number += 1
+
+
+def hopeless(spec: LabelSpec, failed: int, index: Index) -> UserError:
+    """The error for a method that computes nothing."""
+    why = index.unread[0].reason
+    return UserError(
+        f"method {spec.method.name!r} failed on every one of {failed} structures; the last chunk says: {why}",
+        hint="its settings, the elements of the structures and the lengths in the file are what to look at",
+    )

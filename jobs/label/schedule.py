@@ -8,7 +8,8 @@ import ray
 from ray.exceptions import RayTaskError
 
 from cluster.errors import UserError
-from jobs.label.given import Report, Work, label_chunk
+from jobs.ingest.staging import Index
+from jobs.label.given import Work, label_chunk
 from jobs.label.sources import Given
 from jobs.label.tasks import ENVIRONMENT, Done, Trajectory, label_block
 
@@ -56,8 +57,8 @@ def run_chains(
 
 def run_chunks(
     work: Work, pending: Iterable[tuple[int, Sequence[Given]]], stop_requested: Callable[[], bool]
-) -> Iterator[Report]:
-    """Label every pending chunk and yield its report as it ends; ends early when a stop is requested.
+) -> Iterator[tuple[int, Index]]:
+    """Label every pending chunk and yield its number and index as it ends; ends early when a stop is requested.
 
     Chunks are read from `pending` only as fast as they are worked off. Errors and what is under way: as `run_chains`.
     """

@@ -47,8 +47,9 @@ class Source(Protocol):
         """A digest of what they are."""
         ...
 
-    def lattices(self) -> tuple[bool, bool]:
-        """Whether some structure repeats, and whether stress has a meaning for all of them."""
+    @property
+    def has_stress(self) -> bool:
+        """Whether every structure repeats and its lattice spans a volume: only then is stress a column of all."""
         ...
 
     def structures(self) -> Iterator[Given]:
@@ -78,10 +79,10 @@ class ListSource:
             total.update(given.geometry.content())
         return total.hexdigest()
 
-    def lattices(self) -> tuple[bool, bool]:
-        """Whether some structure repeats, and whether stress has a meaning for all of them."""
-        geometries = [given.geometry for given in self._given]
-        return any(g.cell is not None for g in geometries), all(g.has_stress for g in geometries)
+    @property
+    def has_stress(self) -> bool:
+        """Whether every structure repeats and its lattice spans a volume."""
+        return all(given.geometry.has_stress for given in self._given)
 
     def structures(self) -> Iterator[Given]:
         """All of them."""
@@ -105,16 +106,16 @@ class DatasetSource:
         """Digest of the dataset, and the split."""
         return f"{self._dataset.manifest.digest} {self._split}"
 
-    def lattices(self) -> tuple[bool, bool]:
-        """Whether some structure repeats, and whether stress has a meaning for all of them."""
+    @property
+    def has_stress(self) -> bool:
+        """Whether every structure repeats and its lattice spans a volume."""
         if not {"cell", "pbc"} <= set(self._dataset.schema.names):
-            return False, False
-        some, every = False, True
+            return False
         for table in self._tables(["cell", "pbc"]):
-            repeats = tensor_numpy(table["pbc"]).any(axis=1)
-            some = some or bool(repeats.any())
-            every = every and bool((repeats & (np.linalg.det(tensor_numpy(table["cell"])) != 0)).all())
-        return some, every
+            repeats, cells = tensor_numpy(table["pbc"]).any(axis=1), tensor_numpy(table["cell"])
+            if not (repeats & (np.linalg.det(cells) != 0)).all():
+                return False
+        return True
 
     def structures(self) -> Iterator[Given]:
         """All of them, with the ids, groups and splits that they have."""

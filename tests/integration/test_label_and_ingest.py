@@ -1,11 +1,16 @@
 """Real quantum chemistry through Ray: a small label run, stopped halfway, resumed, and repeated."""
 
+import json
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import ase.io
+import numpy as np
 import pytest
+from ase.build import bulk
+from ase.calculators.lj import LennardJones
 from rich.console import Console
 
 from cluster.context import RunContext
@@ -69,7 +74,7 @@ def test_a_label_run_publishes_real_energies_and_forces_split_by_trajectory(stor
     manifest = load_manifest(store, outputs["dataset"])
     assert manifest.provenance["programs"]["tblite"]
     assert manifest.provenance["method"] == SPEC["method"]
-    assert manifest.statistics["failed_frames"] == 0
+    assert (outputs["failed"], manifest.skipped.count) == (0, 0)
     verify_dataset(store, outputs["dataset"])
 
 
@@ -88,6 +93,40 @@ def test_a_stopped_run_goes_on_after_its_chunks_and_gives_what_an_unbroken_one_g
     assert {name: (folder / name).stat().st_mtime_ns for name in kept} == kept, "a finished chunk was computed again"
     unbroken = label(spec, context(open_store(str(tmp_path / "other")), session))
     assert resumed["digest"] == unbroken["digest"]
+
+
+def test_structures_of_a_file_are_labelled_as_they_are_with_stress_where_they_repeat(
+    store: Store, session: Session, tmp_path: Path
+) -> None:
+    frames = [bulk("Cu", cubic=True) for _ in range(30)]
+    for number, frame in enumerate(frames):
+        frame.rattle(0.05, seed=number)
+    frames[7].positions[1] = frames[7].positions[0]  # two atoms in one place: no energy
+    ase.io.write(tmp_path / "copper.traj", frames)
+    data = {
+        "kind": "label",
+        "name": "copper",
+        "structures": {"file": str(tmp_path / "copper.traj")},
+        "method": {"name": "ase.calculators.lj:LennardJones", "params": {"sigma": 2.3, "epsilon": 0.4}},
+        "sampling": {"name": "given", "params": {"chunk": 4}},
+        "split": {"by": "random", "valid": 4, "test": 4},
+    }
+    outputs = label(LabelSpec.model_validate(data), context(store, session))
+    assert (outputs["rows"], outputs["failed"]) == (29, 1)
+    (skipped,) = load_manifest(store, outputs["dataset"]).skipped.listed
+    assert skipped["where"] == "copper-000007"
+    for row in read_table(store, outputs["dataset"]).to_pylist():
+        atoms = frames[int(row["id"].removeprefix("copper-"))]
+        atoms.calc = LennardJones(sigma=2.3, epsilon=0.4)
+        assert row["energy"] == atoms.get_potential_energy()
+        np.testing.assert_array_equal(np.reshape(row["stress"], (3, 3)), atoms.get_stress(voigt=False))
+        np.testing.assert_array_equal(np.reshape(row["cell"], (3, 3)), atoms.cell.array)
+    assert not store.list("runs/r1/parts")
+    assert verify_dataset(store, outputs["dataset"]) == []
+    progress = json.loads(store.read("runs/r1/progress.json"))
+    (bar,) = (task for task in progress["tasks"] if task["title"] == "label")
+    assert (bar["completed"], bar["unit"], bar["info"]) == (30, "structures", {"failed": 1})
+    assert bar["rate"] > 0
 
 
 def test_a_run_refuses_the_chunks_of_another_spec(store: Store, session: Session) -> None:

@@ -1,5 +1,6 @@
 """Structures labelled as they are: the same whatever stands beside them, honest about failures, periodic ones too."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,13 +18,13 @@ from cluster.dataset.publish import publish_table
 from cluster.dataset.tensors import tensor_numpy
 from cluster.errors import NotFoundError, UserError
 from cluster.store import Store
+from jobs.ingest.staging import parts_prefix, staged
 from jobs.label import given as given_module
 from jobs.label.calculators import Method, find_method
 from jobs.label.geometry import Geometry
-from jobs.label.given import Work, label_chunk, labelled
+from jobs.label.given import Work, compute, label_chunk
 from jobs.label.run_given import pending_chunks
 from jobs.label.sources import Given, ListSource, open_source, read_geometries
-from jobs.label.staged import decode, encode, staged_key
 from jobs.spec.frozen import Component
 from jobs.spec.label import StructureSource
 
@@ -67,13 +68,14 @@ def use(monkeypatch: pytest.MonkeyPatch, make: Any, **told: str) -> None:
     monkeypatch.setattr(given_module, "find_method", lambda spec: Method(None, make, (), told))
 
 
-def work(*, periodic: bool = False, stress: bool = False, store: str = "", **params: Any) -> Work:
-    return Work(store, "r1", "digest", Component(name="any", params=params), periodic, stress)
+def work(*, stress: bool = False, store: str = "") -> Work:
+    return Work(store, "r1", "digest", Component(name="any"), stress)
 
 
 def pairs(*distances: float) -> list[Given]:
     atoms = [Atoms("N2", positions=[[0, 0, 0], [0, 0, d]]) for d in distances]
-    return list(ListSource("n2", [Geometry.of(each) for each in atoms]).structures())
+    given = ListSource("n2", [Geometry.of(each) for each in atoms]).structures()
+    return [replace(each, split="train") for each in given]
 
 
 def silicon(strain: float = 0.0) -> Any:
@@ -85,8 +87,8 @@ def silicon(strain: float = 0.0) -> Any:
 
 def test_a_structure_gives_the_same_whatever_stands_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, lambda params: Remembering())
-    together = labelled(work(), pairs(1.0, 1.5, 2.0)).table
-    alone = [labelled(work(), [each]).table for each in pairs(1.0, 1.5, 2.0)]
+    together = compute(work(), pairs(1.0, 1.5, 2.0)).table
+    alone = [compute(work(), [each]).table for each in pairs(1.0, 1.5, 2.0)]
     assert together is not None
     assert together["energy"].to_pylist() == [1.0, 1.5, 2.0]
     assert together.to_pylist() == [row for table in alone for row in table.to_pylist()]
@@ -95,7 +97,7 @@ def test_a_structure_gives_the_same_whatever_stands_beside_it(monkeypatch: pytes
 def test_the_memory_of_a_calculator_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, lambda params: Remembering())
     monkeypatch.setattr(Remembering, "reset", lambda self: Calculator.reset(self))
-    table = labelled(work(), pairs(1.0, 1.5)).table
+    table = compute(work(), pairs(1.0, 1.5)).table
     assert table is not None
     assert table["energy"].to_pylist() == [1.0, 1.625]
 
@@ -104,37 +106,43 @@ def test_a_structure_that_cannot_be_computed_is_left_out_with_its_name_and_reaso
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     use(monkeypatch, lambda params: Remembering(broken=1.8))
-    staged = decode(encode(labelled(work(), pairs(1.0, 2.0, 1.5))))
-    assert [(f.id, f.reason) for f in staged.failures] == [("n2-000001", "SCF not converged in 250 cycles")]
-    assert staged.table is not None
-    assert staged.table["id"].to_pylist() == ["n2-000000", "n2-000002"]
+    found = compute(work(), pairs(1.0, 2.0, 1.5))
+    assert [(f.where, f.reason) for f in found.failures] == [("n2-000001", "SCF not converged in 250 cycles")]
+    assert found.table is not None
+    assert found.table["id"].to_pylist() == ["n2-000000", "n2-000002"]
 
 
 def test_a_chunk_without_a_single_success_is_stored_too(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     use(monkeypatch, lambda params: Remembering(broken=0.0))
-    report = label_chunk(work(store=store.uri), 4, pairs(1.0, 2.0))
-    assert (report.kept, report.failed, report.first_reason) == (0, 2, "SCF not converged in 250 cycles")
-    staged = decode(store.read(staged_key("r1", 4)))
-    assert staged.table is None
-    assert len(staged.failures) == 2
+    label_chunk(work(store=store.uri), 0, pairs(1.0, 2.0))
+    assert compute(work(), pairs(1.0, 2.0)).table is None
+    (index,) = staged(store, "r1", ["digest-0"]).values()
+    assert (len(index.rows), index.schema, index.unread_count) == (0, None, 2)
+    assert staged(store, "r1", ["another-0"]) == {}
 
 
 def test_a_number_that_is_none_counts_as_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, lambda params: Remembering())
-    (failure,) = labelled(work(), pairs(float("inf"))).failures
+    (failure,) = compute(work(), pairs(float("inf"))).failures
     assert "finite" in failure.reason
 
 
-def test_the_bytes_of_a_chunk_follow_from_its_structures_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bytes_of_a_chunk_follow_from_its_structures_alone(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     use(monkeypatch, lambda params: Remembering())
-    assert encode(labelled(work(), pairs(1.0, 1.5))) == encode(labelled(work(), pairs(1.0, 1.5)))
-    assert encode(labelled(work(), pairs(1.0, 1.5))) != encode(labelled(work(), pairs(1.0, 1.25)))
+
+    def files(run: str, *distances: float) -> list[bytes]:
+        label_chunk(replace(work(store=store.uri), run=run), 0, pairs(*distances))
+        return [store.read(key) for key in store.list(parts_prefix(run))]
+
+    assert len(files("r1", 1.0, 1.5)) == 2
+    assert files("r1", 1.0, 1.5) == files("r2", 1.0, 1.5)
+    assert files("r1", 1.0, 1.5) != files("r3", 1.0, 1.25)
 
 
 def test_periodic_silicon_has_the_stress_of_its_energy(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, lambda params: LennardJones(sigma=2.1, epsilon=0.4, rc=5.0, smooth=True))
     (given,) = ListSource("si", [Geometry.of(silicon())]).structures()
-    table = labelled(work(periodic=True, stress=True), [given]).table
+    table = compute(work(stress=True), [given]).table
     assert table is not None
     stress = tensor_numpy(conform_piece(_assigned(table), "structures")["stress"])[0]
 
@@ -152,7 +160,7 @@ def test_periodic_silicon_has_the_stress_of_its_energy(monkeypatch: pytest.Monke
 
 def test_structures_that_do_not_repeat_have_no_stress_and_no_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, lambda params: LennardJones())
-    table = labelled(work(), pairs(1.0)).table
+    table = compute(work(), pairs(1.0)).table
     assert table is not None
     assert not {"stress", "cell", "pbc"} & set(table.column_names)
 
@@ -160,8 +168,8 @@ def test_structures_that_do_not_repeat_have_no_stress_and_no_cell(monkeypatch: p
 def test_a_molecule_beside_a_crystal_gets_a_cell_of_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, lambda params: EMT())
     source = ListSource("x", [Geometry.of(bulk("Cu")), Geometry.of(molecule("H2"))])
-    assert source.lattices() == (True, False)
-    table = labelled(work(periodic=True), list(source.structures())).table
+    assert not source.has_stress
+    table = compute(work(), list(source.structures())).table
     assert table is not None
     assert tensor_numpy(table["pbc"]).tolist() == [[1, 1, 1], [0, 0, 0]]
     assert not tensor_numpy(table["cell"])[1].any()
@@ -170,7 +178,7 @@ def test_a_molecule_beside_a_crystal_gets_a_cell_of_zeros(monkeypatch: pytest.Mo
 
 def test_a_method_without_forces_gives_energies_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, lambda params: Blind())
-    table = labelled(work(periodic=False), pairs(1.0)).table
+    table = compute(work(), pairs(1.0)).table
     assert table is not None
     assert "forces" not in table.column_names
 
@@ -179,8 +187,8 @@ def test_the_charge_and_spin_of_a_structure_replace_those_of_the_method() -> Non
     geometry = Geometry.of(molecule("OH"))
     charged = Geometry(geometry.numbers, geometry.positions, charge=-1.0, spin=1)
     chosen = Component(name="tblite", params={"method": "GFN1-xTB"})
-    table = labelled(
-        Work("", "r1", "", chosen, False, False), [Given("a", "a", "train", charged), Given("b", "b", "train", charged)]
+    table = compute(
+        Work("", "r1", "", chosen, False), [Given("a", "a", "train", charged), Given("b", "b", "train", charged)]
     ).table
     assert table is not None
     atoms = geometry.atoms()
@@ -191,7 +199,7 @@ def test_the_charge_and_spin_of_a_structure_replace_those_of_the_method() -> Non
 
 def test_only_chunks_that_are_missing_are_computed() -> None:
     source = ListSource("n2", [given.geometry for given in pairs(*np.linspace(1, 2, 7))])
-    pending = list(pending_chunks(source, 3, frozenset({1})))
+    pending = list(pending_chunks(source.structures(), 3, frozenset({1})))
     assert [(number, [g.id[-1] for g in chunk]) for number, chunk in pending] == [(0, ["0", "1", "2"]), (2, ["6"])]
 
 
@@ -223,16 +231,16 @@ def test_structures_of_a_dataset_keep_their_names_groups_and_splits(
     geometries = [Geometry.of(bulk("Cu", a=3.5 + i / 10, cubic=bool(i % 2))) for i in range(6)]
     splits = ["train", "test", "train", "valid", "train", "train"]
     named = [Given(f"s{5 - i}", f"g{i // 2 if i > 3 else i}", splits[i], g) for i, g in enumerate(geometries)]
-    table = labelled(work(periodic=True, stress=True), named).table
+    table = compute(work(stress=True), named).table
     reference = publish_table(store, "copper", table, kind="structures", provenance={}).manifest.ref
     source = open_source(StructureSource(dataset=reference), Path(), store)
     assert source.count == 6
-    assert source.lattices() == (True, True)
+    assert source.has_stress
     again = list(source.structures())
     assert [(g.id, g.split) for g in again] == [
         ("s5", "train"), ("s3", "train"), ("s1", "train"), ("s0", "train"), ("s2", "valid"), ("s4", "test"),
     ]  # fmt: skip
-    relabelled = labelled(work(periodic=True, stress=True), again).table
+    relabelled = compute(work(stress=True), again).table
     republished = publish_table(store, "copper", relabelled, kind="structures", provenance={})
     assert republished.existed
     only = open_source(StructureSource(dataset=reference, split="valid"), Path(), store)
@@ -242,7 +250,7 @@ def test_structures_of_a_dataset_keep_their_names_groups_and_splits(
 
 def test_a_split_without_rows_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, lambda params: Remembering())
-    table = _assigned(labelled(work(), pairs(1.0)).table)
+    table = _assigned(compute(work(), pairs(1.0)).table)
     publish_table(store, "n2", table, kind="structures", provenance={})
     with pytest.raises(UserError, match="no structure in the test split"):
         open_source(StructureSource(dataset="n2@1", split="test"), Path(), store)

@@ -16,9 +16,9 @@ from jobs.ingest.rows import ImageRow, image_table
 from jobs.label.geometry import Geometry
 from jobs.label.labels import Labels
 from jobs.label.molecules import molecule
+from jobs.label.rows import given_table
 from jobs.label.sources import Given
 from jobs.label.split import split_trajectories
-from jobs.label.staged import labelled_table
 from jobs.spec.dataset import DatasetSpec
 from jobs.spec.evaluate import EvaluateSpec
 from jobs.spec.label import LabelSpec, MolecularDynamics, TrajectorySplit
@@ -121,7 +121,7 @@ def test_a_dataset_to_label_must_be_there_and_hold_structures(store: Store) -> N
 def test_a_charge_that_the_structures_say_themselves_is_not_said_again(store: Store) -> None:
     geometry = Geometry.of(molecule("water"))
     given = Given("a", "a", "train", replace(geometry, charge=1.0, spin=2))
-    table = labelled_table([given], [Labels(1.0, None, None)], periodic=False)
+    table = given_table([given], [Labels(1.0, None, None)])
     publish_dataset(store, "ions", table, kind="structures", provenance={})
     source: dict[str, Any] = {"structures": {"dataset": "ions@1"}, "sampling": {"name": "given"}}
     assert labelled(Surroundings(store=store), **source) == []
