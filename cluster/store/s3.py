@@ -21,17 +21,24 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow.fs
-from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
-from botocore.exceptions import ConnectionError as NoConnectionError
+from botocore.exceptions import ClientError, IncompleteReadError
 
 from cluster.errors import NotFoundError, PreconditionFailedError, StoreError
 from cluster.store.interface import Store, Unfinished, Uploads
 from cluster.store.keys import Names, checked_key, checked_range, folder_prefix, join
 from cluster.store.retrying import Patience, persist
 from cluster.store.s3_client import S3Connection, S3Times
-from cluster.store.s3_errors import CONFLICT, LOST, MISSING, NO_SUCH_RANGE, code_of, explained, passes_by_itself
+from cluster.store.s3_errors import (
+    CONFLICT,
+    FAILURES,
+    LOST,
+    MISSING,
+    NO_SUCH_RANGE,
+    code_of,
+    explained,
+    passes_by_itself,
+)
 
 NONCE = "equi-write"  # metadata of an object: which write made it
 _CONFLICTS = Patience(attempts=8, first=0.05)
@@ -105,7 +112,7 @@ class S3Store(Store):
             try:
                 # Repeated with the same nonce: a repetition that finds our own object is refused, and we see why.
                 return str(self._persist(lambda: self._unless_conflict(request))["ETag"])
-            except (ClientError, HTTPClientError, NoConnectionError) as error:
+            except FAILURES as error:
                 # The last answer may be about a repetition of a write that was applied before: look.
                 if (etag := self._own(path, nonce)) is not None:
                     return etag
@@ -216,20 +223,28 @@ class S3Store(Store):
 
     def _deleted(self, keys: Names) -> bool:
         """Whether one request removed all of them; some servers know no such request."""
-        named = {"Objects": [{"Key": self._path(key)} for key in keys], "Quiet": True}
+        named = {"Objects": [{"Key": self._path(key)} for key in keys]}
 
         def attempt() -> dict[str, Any]:
             return dict(self._client.delete_objects(Bucket=self.bucket, Delete=named))
 
         try:
-            return not self._persist(attempt).get("Errors")
-        except (BotoCoreError, ClientError):
+            return len(self._persist(attempt).get("Deleted", ())) == len(keys)
+        except FAILURES:
             return False
 
     def _pages(self, request: str, **settings: str) -> tuple[dict[str, Any], ...]:
         """All pages of a listing, from the start again where one of them fails."""
         paginator = self._client.get_paginator(request)
-        return self._persist(lambda: tuple(paginator.paginate(Bucket=self.bucket, **settings)))
+
+        def attempt() -> tuple[dict[str, Any], ...]:
+            pages = tuple(paginator.paginate(Bucket=self.bucket, **settings))
+            # An answer whose body was lost altogether is no error to boto3, and would be a store without objects.
+            if not all("IsTruncated" in page for page in pages):
+                raise IncompleteReadError(actual_bytes=0, expected_bytes=1)
+            return pages
+
+        return self._persist(attempt)
 
     def _piece(self, path: str, offset: int, length: int, etag: str | None = None) -> _Piece:
         """One attempt at a range, which is shorter at the end of the object; etag: of this version only."""
@@ -298,7 +313,7 @@ class S3Store(Store):
         """Turn what botocore says into an error that names the bucket and what to do."""
         try:
             yield
-        except (BotoCoreError, ClientError, Boto3Error, OSError) as error:
+        except FAILURES as error:
             # Without a client there is no endpoint: then credentials or settings were wrong, and no server.
             endpoint = self._connection.endpoint if "client" in self._connection.__dict__ else "the server"
             raise explained(error, action, key, self.uri, endpoint) from error

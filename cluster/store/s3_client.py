@@ -67,7 +67,13 @@ class S3Connection:
         with _creation:
             # us-east-1 only names the signature where a server of one's own has no region.
             region = self._session.region_name or "us-east-1"
-            return self._session.client("s3", config=config, region_name=region)
+            client = self._session.client("s3", config=config, region_name=region)
+            address = client.meta.endpoint_url
+            if "@" in urlsplit(address).netloc:  # a user and a password do nothing there but show up in error texts
+                safe = urlsplit(address)._replace(netloc=urlsplit(address).netloc.rpartition("@")[2]).geturl()
+                client.close()
+                client = self._session.client("s3", config=config, region_name=region, endpoint_url=safe)
+            return client
 
     def filesystem(self, bucket: str) -> pyarrow.fs.FileSystem:
         """Arrow's. It looks for credentials in fewer places than boto3 (no SSO): boto3 finds them for both."""
@@ -84,7 +90,7 @@ class S3Connection:
             secret_key=credentials.secret_key,
             session_token=credentials.token,
             region=region,
-            endpoint_override=endpoint.netloc.rpartition("@")[2] if self._custom else None,
+            endpoint_override=endpoint.netloc if self._custom else None,
             scheme=endpoint.scheme,
             connect_timeout=self.times.connect,
             request_timeout=self.times.read,
@@ -93,9 +99,8 @@ class S3Connection:
 
     @property
     def endpoint(self) -> str:
-        """The server's address, without the user and the password that it may hold."""
-        split = urlsplit(self.client.meta.endpoint_url)
-        return f"{split.scheme}://{split.hostname}" + (f":{split.port}" if split.port else "")
+        """The server's address, without the user and the password that the environment may give it."""
+        return str(self.client.meta.endpoint_url)
 
     @cached_property
     def _session(self) -> Any:

@@ -4,6 +4,7 @@ import re
 
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
     ConnectionClosedError,
     ConnectTimeoutError,
@@ -13,6 +14,9 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
 )
+from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3.exceptions import ReadTimeoutError as SilenceError
 
 from cluster.errors import NotFoundError, StoreError, UserError
 
@@ -24,13 +28,19 @@ REFUSED = ("AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureD
 _USER = re.compile(r"//[^/@\s]*@")  # of an address, with the password: botocore quotes addresses
 _PASSING = (429, 500, 502, 503, 504)
 # boto3 repeats requests, but no body that breaks off or falls silent: that comes from reading it, after the answer.
+# The bodies that boto3 reads itself, those of listings, let urllib3's errors through as they are.
+_SILENT = (ReadTimeoutError, SilenceError)
 _BROKEN = (
     IncompleteReadError,
     ResponseStreamingError,
-    ReadTimeoutError,
     ConnectionClosedError,
     ConnectionError,  # Python's own: a body reset before urllib3 sees it
+    ProtocolError,
+    ResponseParserError,  # half a listing
+    *_SILENT,
 )
+# Everything that talking to a server can raise.
+FAILURES = (BotoCoreError, ClientError, Boto3Error, HTTPError, ResponseParserError, OSError)
 
 
 def code_of(error: BaseException) -> str:
@@ -69,7 +79,7 @@ def explained(error: BaseException, action: str, key: str, uri: str, endpoint: s
     if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
         hint = "is the server running, and AWS_ENDPOINT_URL right?"
         return StoreError(f"{what}: no answer from {endpoint}", hint=hint)
-    if isinstance(error, ReadTimeoutError):
+    if isinstance(error, _SILENT):
         hint = "EQUI_S3_READ_TIMEOUT says how many seconds of silence are too many"
         return StoreError(f"{what}: {endpoint} fell silent, again and again", hint=hint)
     if passes_by_itself(error):

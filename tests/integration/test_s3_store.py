@@ -1,14 +1,16 @@
-"""The S3 store against a server process: the conformance checks of the folder, and a server that fails."""
+"""The S3 store against a server process: the conformance checks of the folder, and what only a bucket can do."""
 
 import pickle
-import threading
 from pathlib import Path
 
 import pytest
 
 from cluster.errors import NotFoundError, PreconditionFailedError, StoreError
 from cluster.store import open_store
-from cluster.store.doctor import CHECKS, Check, examine
+from cluster.store.checking import Check
+from cluster.store.doctor import CHECKS, examine
+from cluster.store.s3 import S3Store
+from cluster.store.s3_client import S3Times
 
 pytestmark = pytest.mark.integration
 
@@ -46,87 +48,113 @@ def test_a_store_travels_by_its_uri(bucket) -> None:
     assert pickle.loads(pickle.dumps(bucket)).read("a") == b"x"
 
 
-def test_a_bucket_with_more_than_one_page_is_listed_whole(bucket) -> None:
-    def fill(start: int) -> None:
-        for number in range(start, 1005, 5):
-            bucket.write(f"many/{number:04d}", b"")
-
-    threads = [threading.Thread(target=fill, args=(start,)) for start in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert bucket.list("many") == [f"many/{number:04d}" for number in range(1005)]
+def test_a_travelling_store_keeps_its_times(s3_environment) -> None:
+    name, _, prefix = s3_environment.uri().removeprefix("s3://").partition("/")
+    store = pickle.loads(pickle.dumps(S3Store(name, prefix, S3Times(connect=1.0, read=2.0, patience=3.0))))
+    assert store._connection.times == S3Times(connect=1.0, read=2.0, patience=3.0)
+    assert store._client.meta.config.read_timeout == 2.0
 
 
-def test_a_creation_whose_answer_is_lost_is_won(bucket, s3_environment) -> None:
-    s3_environment.break_next({"method": "PUT", "path": "record", "kind": "lost"})
-    etag = bucket.write("record", b"mine", if_absent=True)
-    assert s3_environment.faults_left() == 0
-    assert bucket.read_tagged("record") == (b"mine", etag)
+def test_ranges_are_those_of_a_folder(bucket, store) -> None:
+    """The folder is the slow twin: whatever is asked, both give the same bytes or the same error."""
+    data = bytes(range(256)) * 40
+    bucket.write("object", data)
+    store.write("object", data)
+    end = len(data)
+    edges = [0, 1, 100, end - 1, end, end + 1, 10 * end]
+    for offset in (*edges, *(-edge for edge in edges if edge)):
+        for length in (0, 1, 8, end - 1, end, end + 1, -1):
+            found = []
+            for place in (bucket, store):
+                try:
+                    found.append(place.read_range("object", offset, length))
+                except StoreError as error:
+                    found.append(error.message)
+            assert found[0] == found[1], (offset, length)
+    for length in (0, 1):
+        with pytest.raises(NotFoundError, match="'nothing'"):
+            bucket.read_range("nothing", 0, length)
+    assert bucket.local_path("object") is None
 
 
-def test_a_swap_whose_answer_is_lost_is_won(bucket, s3_environment) -> None:
-    etag = bucket.write("record", b"before")
-    s3_environment.break_next({"method": "PUT", "path": "record", "kind": "lost"})
-    etag = bucket.write("record", b"after", if_match=etag)
-    assert s3_environment.faults_left() == 0
-    assert bucket.read_tagged("record") == (b"after", etag)
+def test_a_range_costs_one_request_and_its_own_bytes(bucket, s3_environment) -> None:
+    bucket.write("object", b"x" * 1_000_000)
+    s3_environment.break_next()
+    assert bucket.read_range("object", 10, 20) == b"x" * 20
+    assert [method for method, _ in s3_environment.requests()] == ["GET"]
+
+
+def test_a_server_without_ranges_is_named(bucket, monkeypatch) -> None:
+    bucket.write("object", b"x" * 100)
+    get = bucket._client.get_object
+
+    def whole(**request):
+        request.pop("Range")
+        return get(**request)
+
+    monkeypatch.setattr(bucket._client, "get_object", whole)
+    with pytest.raises(StoreError, match="the server answers with the whole object"):
+        bucket.read_range("object", 10, 20)
+
+
+def test_a_server_that_gives_another_range_is_not_believed(bucket, monkeypatch) -> None:
+    bucket.write("object", bytes(range(100)))
+    get, asked = bucket._client.get_object, []
+
+    def another(**request):
+        asked.append(request["Range"])
+        return get(**{**request, "Range": "bytes=0-19"} if len(asked) < 3 else request)
+
+    monkeypatch.setattr(bucket._client, "get_object", another)
+    assert bucket.read_range("object", 10, 20) == bytes(range(10, 30))
+    assert asked == ["bytes=10-29"] * 3
+
+
+def test_an_empty_object_is_downloaded(bucket, tmp_path: Path) -> None:
+    bucket.write("empty", b"")
+    bucket.download_file("empty", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b""
+    assert bucket.read_range("empty", 0, 0) == b""
+
+
+def test_a_folder_is_deleted_by_few_requests(bucket, s3_environment) -> None:
+    for number in range(30):
+        bucket.write(f"folder/{number},a=b c", b"x")
+    bucket.write("folder-beside", b"x")
+    s3_environment.break_next()
+    bucket.delete_folder("folder")
+    assert [method for method, _ in s3_environment.requests()] == ["GET", "POST"]
+    assert bucket.list() == ["folder-beside"]
+    with pytest.raises(StoreError, match="the whole store"):
+        bucket.delete_folder("/")
+
+
+def test_a_folder_is_deleted_where_only_single_deletions_are_known(bucket, s3_environment) -> None:
+    for number in range(3):
+        bucket.write(f"folder/{number}", b"x")
+    s3_environment.break_next({"method": "POST", "path": "delete", "kind": "missing"})
+    bucket.delete_folder("folder")
+    assert bucket.list() == []
+
+
+def test_the_doctor_says_that_any_secret_is_accepted(bucket) -> None:
+    name = "a wrong secret is refused"
+    (finding,) = examine(bucket, {name: CHECKS[name]})
+    assert finding.problem is None
+    assert "accepts any secret" in str(finding.note)
+
+
+def test_a_wrong_secret_is_one_that_is_not_ours(bucket) -> None:
+    stranger = bucket.stranger()
+    ours, theirs = (place._connection._session.get_credentials() for place in (bucket, stranger))
+    assert ours.access_key == theirs.access_key
+    assert ours.secret_key != theirs.secret_key
 
 
 def test_equal_bytes_of_another_writer_are_not_taken_for_ours(bucket) -> None:
     bucket.write("record", b"same", if_absent=True)
     with pytest.raises(PreconditionFailedError):
         bucket.write("record", b"same", if_absent=True)
-
-
-def test_a_creation_whose_answers_are_all_lost_is_won(bucket, s3_environment) -> None:
-    s3_environment.break_next({"method": "PUT", "path": "record", "kind": "lost", "times": 5})
-    bucket.write("record", b"mine", if_absent=True)
-    assert s3_environment.faults_left() == 0
-    assert bucket.read("record") == b"mine"
-
-
-def test_a_body_that_breaks_off_is_read_again(bucket, s3_environment) -> None:
-    bucket.write("object", b"x" * 100_000)
-    s3_environment.break_next({"method": "GET", "path": "object", "kind": "truncate", "times": 2})
-    assert bucket.read("object") == b"x" * 100_000
-    assert s3_environment.faults_left() == 0
-
-
-def test_a_body_that_always_breaks_off_is_an_error(bucket, s3_environment) -> None:
-    bucket.write("object", b"x" * 100_000)
-    s3_environment.break_next({"method": "GET", "path": "object", "kind": "truncate", "times": 99})
-    with pytest.raises(StoreError, match="cannot read 'object'"):
-        bucket.read("object")
-
-
-def test_a_download_that_breaks_off_is_repeated(bucket, s3_environment, tmp_path: Path) -> None:
-    bucket.write("folder/object", b"x" * 100_000)
-    s3_environment.break_next({"method": "GET", "path": "folder/object", "kind": "truncate"})
-    bucket.download("folder", tmp_path)
-    assert (tmp_path / "object").read_bytes() == b"x" * 100_000
-    assert s3_environment.faults_left() == 0
-
-
-def test_a_server_that_asks_to_slow_down_is_asked_again(bucket, s3_environment) -> None:
-    s3_environment.break_next({"method": "PUT", "path": "object", "kind": "503", "times": 2})
-    bucket.write("object", b"x", if_absent=True)
-    assert bucket.read("object") == b"x"
-    assert s3_environment.faults_left() == 0
-
-
-@pytest.mark.slow
-def test_a_failed_multipart_upload_leaves_no_object_and_no_parts(bucket, s3_environment, tmp_path: Path) -> None:
-    (tmp_path / "large").write_bytes(b"x" * (9 << 20))
-    s3_environment.break_next({"method": "PUT", "path": "partNumber=2", "kind": "503", "times": 99})
-    with pytest.raises(StoreError, match="cannot write 'large'"):
-        bucket.upload_file(tmp_path / "large", "large")
-    s3_environment.break_next()
-    assert not bucket.exists("large")
-    client = s3_environment.client()
-    assert "Uploads" not in client.list_multipart_uploads(Bucket=s3_environment.bucket)
-    client.close()
 
 
 def test_a_missing_bucket_is_named(s3_environment) -> None:
