@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.errors import ClusterError, UserError
-from jobs.evaluation.frames import Floats, Prediction
+from jobs.evaluation.frames import Floats, Lattice, Prediction
 
 TIMEOUT_S = 60.0
 
@@ -46,8 +46,17 @@ class Endpoint:
         """name@version of the model that answers."""
         return self._model
 
-    def energy_forces(self, numbers: Sequence[NDArray[Any]], positions: Sequence[Floats]) -> Prediction:
-        """numbers: B times (n,); positions: B times (n, 3) angstrom."""
+    def energy_forces(
+        self,
+        numbers: Sequence[NDArray[Any]],
+        positions: Sequence[Floats],
+        lattices: Sequence[Lattice] | None = None,
+    ) -> Prediction:
+        """numbers: B times (n,); positions: B times (n, 3) angstrom. Raises UserError for periodic structures."""
+        if any(pbc.any() for _, pbc in lattices or ()):
+            raise UserError(
+                "endpoints take no periodic structures yet", hint="evaluate the model itself: model: NAME@V"
+            )
         rows = [{"numbers": z.tolist(), "positions": r.tolist()} for z, r in zip(numbers, positions, strict=True)]
         results = [
             result

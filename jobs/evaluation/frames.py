@@ -10,7 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cluster.dataset.tensors import tensor_numpy
+
 Floats = NDArray[np.float64]
+Lattice = tuple[Floats, NDArray[np.bool_]]  # cell (3, 3) angstrom, rows are lattice vectors; pbc (3,)
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Frames:
     positions: Sequence[Floats]  # B times (n, 3)
     energies: Floats  # (B,)
     forces: Sequence[Floats]  # B times (n, 3)
+    lattices: Sequence[Lattice] | None = None  # B of them, where the dataset has cells
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -33,8 +37,17 @@ class Frames:
 
     def first(self, rows: int) -> "Frames":
         """The first rows."""
+        return self.part(0, rows)
+
+    def part(self, start: int, stop: int) -> "Frames":
+        """Rows start to stop."""
         return Frames(
-            self.ids[:rows], self.numbers[:rows], self.positions[:rows], self.energies[:rows], self.forces[:rows]
+            self.ids[start:stop],
+            self.numbers[start:stop],
+            self.positions[start:stop],
+            self.energies[start:stop],
+            self.forces[start:stop],
+            None if self.lattices is None else self.lattices[start:stop],
         )
 
 
@@ -48,10 +61,15 @@ class Prediction:
 
 def frames_of(table: pa.Table) -> Frames:
     """The rows of the table, in its order."""
+    lattices = None
+    if {"cell", "pbc"} <= set(table.column_names):
+        cells, pbc = tensor_numpy(table["cell"]), tensor_numpy(table["pbc"]).astype(bool)
+        lattices = list(zip(cells, pbc, strict=True))
     return Frames(
         ids=table["id"].to_pylist(),
         numbers=[np.array(row, dtype=np.int64) for row in table["numbers"].to_pylist()],
         positions=[np.array(row, dtype=np.float64).reshape(-1, 3) for row in table["positions"].to_pylist()],
         energies=np.array(table["energy"].to_numpy(), dtype=np.float64),
         forces=[np.array(row, dtype=np.float64).reshape(-1, 3) for row in table["forces"].to_pylist()],
+        lattices=lattices,
     )

@@ -13,7 +13,7 @@ from cluster.registry import fetch_model, resolve
 from cluster.store import Store
 from equimodels.checkpoint import load_model
 from equimodels.models.graph import AtomGraph, Structure
-from jobs.evaluation.frames import Floats, Prediction
+from jobs.evaluation.frames import Floats, Lattice, Prediction
 
 
 class LocalModel:
@@ -33,13 +33,25 @@ class LocalModel:
         """name@version."""
         return self._name
 
-    def energy_forces(self, numbers: Sequence[NDArray[Any]], positions: Sequence[Floats]) -> Prediction:
-        """numbers: B times (n,); positions: B times (n, 3) angstrom. Raises UserError for a model of another task."""
+    def energy_forces(
+        self,
+        numbers: Sequence[NDArray[Any]],
+        positions: Sequence[Floats],
+        lattices: Sequence[Lattice] | None = None,
+    ) -> Prediction:
+        """numbers: B times (n,); positions: B times (n, 3) angstrom; lattices: B, of periodic structures.
+
+        Raises UserError for a model of another task.
+        """
         config: Any = getattr(self._model, "config", None)
         if not hasattr(config, "cutoff"):
             raise UserError(f"model {self._name} does not predict energies and forces")
+        cells: list[dict[str, Any]] = (
+            [{}] * len(numbers) if lattices is None else [{"cell": cell, "pbc": pbc} for cell, pbc in lattices]
+        )
         structures = [
-            Structure.of(z, r - r.mean(axis=0), config.cutoff) for z, r in zip(numbers, positions, strict=True)
+            Structure.of(z, r - r.mean(axis=0), config.cutoff, **cell)
+            for z, r, cell in zip(numbers, positions, cells, strict=True)
         ]
         with torch.no_grad():
             out = self._model(AtomGraph.collate(structures).to(dtype=self._dtype))

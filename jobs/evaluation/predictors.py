@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluation.frames import Floats, Prediction
+from jobs.evaluation.frames import Floats, Lattice, Prediction
 
 
 class Predictor(Protocol):
@@ -22,8 +22,13 @@ class Predictor(Protocol):
         """name@version of the model that answers."""
         ...
 
-    def energy_forces(self, numbers: Sequence[NDArray[Any]], positions: Sequence[Floats]) -> Prediction:
-        """numbers: B times (n,); positions: B times (n, 3) angstrom."""
+    def energy_forces(
+        self,
+        numbers: Sequence[NDArray[Any]],
+        positions: Sequence[Floats],
+        lattices: Sequence[Lattice] | None = None,
+    ) -> Prediction:
+        """numbers: B times (n,); positions: B times (n, 3) angstrom; lattices: B, of periodic structures."""
         ...
 
     def embed(self, pixels: NDArray[np.float32]) -> Floats:

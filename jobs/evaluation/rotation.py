@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from jobs.evaluation.frames import Floats, Frames, Prediction
+from jobs.evaluation.frames import Floats, Frames, Lattice, Prediction
 
-Predict = Callable[[Sequence[NDArray[Any]], Sequence[Floats]], Prediction]
+Predict = Callable[[Sequence[NDArray[Any]], Sequence[Floats], Sequence[Lattice] | None], Prediction]
 
 
 def rotation_errors(predict: Predict, frames: Frames, seed: int) -> tuple[float, float]:
@@ -20,7 +20,11 @@ def rotation_errors(predict: Predict, frames: Frames, seed: int) -> tuple[float,
     """
     turns = Rotation.random(len(frames), rng=np.random.default_rng(seed)).as_matrix()
     turned = [positions @ turn.T for positions, turn in zip(frames.positions, turns, strict=True)]
-    plain, rotated = predict(frames.numbers, frames.positions), predict(frames.numbers, turned)
+    lattices = None
+    if frames.lattices is not None:
+        lattices = [(cell @ turn.T, pbc) for (cell, pbc), turn in zip(frames.lattices, turns, strict=True)]
+    plain = predict(frames.numbers, frames.positions, frames.lattices)
+    rotated = predict(frames.numbers, turned, lattices)
     worst = 0.0
     for before, after, turn in zip(plain.forces, rotated.forces, turns, strict=True):
         size = float(np.linalg.norm(before))

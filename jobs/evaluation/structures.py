@@ -41,11 +41,11 @@ def predict_in_batches(predictor: Predictor, frames: Frames, batch: int, task: T
     energies: list[float] = []
     forces: list[Any] = []
     for at in range(0, len(frames), batch):
-        numbers, positions = frames.numbers[at : at + batch], frames.positions[at : at + batch]
-        part = predictor.energy_forces(numbers, positions)
+        asked = frames.part(at, at + batch)
+        part = predictor.energy_forces(asked.numbers, asked.positions, asked.lattices)
         energies += part.energies.tolist()
         forces += part.forces
-        task.advance(len(numbers))
+        task.advance(len(asked))
     return Prediction(energies=pa.array(energies, pa.float64()).to_numpy(), forces=forces)
 
 

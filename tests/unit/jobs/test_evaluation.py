@@ -15,6 +15,7 @@ from rich.console import Console
 
 from cluster.context import RunContext
 from cluster.dataset.publish import publish_dataset
+from cluster.dataset.tensors import tensor_array
 from cluster.errors import ClusterError, NotFoundError, UserError
 from cluster.progress import Progress
 from cluster.registry import publish_model
@@ -56,7 +57,7 @@ def frames(count: int = 5) -> Frames:
     return frames_of(structure_table(rows(count)))
 
 
-def springs(numbers: Sequence[NDArray[Any]], positions: Sequence[NDArray[Any]]) -> Prediction:
+def springs(numbers: Sequence[NDArray[Any]], positions: Sequence[NDArray[Any]], lattices: Any = None) -> Prediction:
     """Forces towards the centroid: exactly equivariant."""
     forces = [r.mean(axis=0) - r for r in positions]
     return Prediction(np.array([float((f**2).sum()) / 2 for f in forces]), forces)
@@ -83,7 +84,7 @@ def test_an_equivariant_predictor_passes_the_rotation_check() -> None:
 
 
 def test_a_predictor_that_prefers_an_axis_is_caught() -> None:
-    def tilted(numbers: Any, positions: Any) -> Prediction:
+    def tilted(numbers: Any, positions: Any, lattices: Any) -> Prediction:
         plain = springs(numbers, positions)
         return Prediction(plain.energies, [f * np.array([1.0, 1.0, 1.001]) for f in plain.forces])
 
@@ -92,10 +93,39 @@ def test_a_predictor_that_prefers_an_axis_is_caught() -> None:
 
 
 def test_an_energy_that_depends_on_orientation_is_caught() -> None:
-    def leaning(numbers: Any, positions: Any) -> Prediction:
+    def leaning(numbers: Any, positions: Any, lattices: Any) -> Prediction:
         return Prediction(np.array([r[0, 2] for r in positions]), springs(numbers, positions).forces)
 
     assert rotation_errors(leaning, frames(), seed=0)[1] > 1e-2
+
+
+def crystals() -> Frames:
+    """The frames in cells of 4 angstrom, a chain along x and a crystal."""
+    cells = np.repeat(4.0 * np.eye(3)[None], 2, axis=0)
+    pbc = np.array([[1, 0, 0], [1, 1, 1]], dtype=np.uint8)
+    table = structure_table(rows(2))
+    return frames_of(table.append_column("cell", tensor_array(cells)).append_column("pbc", tensor_array(pbc)))
+
+
+def test_cells_turn_with_the_atoms_in_them() -> None:
+    def pulled(numbers: Any, positions: Any, lattices: Any) -> Prediction:
+        """Forces along the lattice vectors that repeat."""
+        forces = [
+            np.tile(cell[pbc].sum(axis=0), (len(r), 1)) for r, (cell, pbc) in zip(positions, lattices, strict=True)
+        ]
+        return Prediction(np.zeros(len(forces)), forces)
+
+    def fixed(numbers: Any, positions: Any, lattices: Any) -> Prediction:
+        return pulled(numbers, positions, crystals().lattices)
+
+    assert rotation_errors(pulled, crystals(), seed=0)[0] < 1e-12
+    assert rotation_errors(fixed, crystals(), seed=0)[0] > 0.1
+
+
+def test_an_endpoint_is_not_asked_for_what_it_would_take_for_a_molecule() -> None:
+    asked = crystals()
+    with springs_endpoint() as endpoint, pytest.raises(UserError, match="no periodic structures"):
+        endpoint.energy_forces(asked.numbers, asked.positions, asked.lattices)
 
 
 def answering(request: httpx.Request) -> httpx.Response:
