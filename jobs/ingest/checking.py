@@ -1,5 +1,7 @@
 """Rows that were read, but cannot be rows of a dataset: found one by one, so that each is told by its place."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -9,6 +11,8 @@ from cluster.dataset.schema import Kind
 from cluster.dataset.tensors import is_tensor, tensor_numpy
 from jobs.ingest.columns import flat_values, list_lengths
 from jobs.ingest.source import Part, Unread
+
+_NUMBERS = re.compile(r"(\d+)")
 
 
 def sound(part: Part, kind: Kind) -> Part:
@@ -27,8 +31,9 @@ def sound(part: Part, kind: Kind) -> Part:
     if not reasons:
         return part
     rest = np.setdiff1d(np.arange(len(part.table)), list(reasons))
-    unread = [*part.unread, *(Unread(part.where(row), reasons[row]) for row in sorted(reasons))]
-    return Part(part.table.take(pa.array(rest)), lambda row: part.where(int(rest[row])), unread)
+    unread = [*part.unread, *(Unread(part.where(row), reasons[row]) for row in reasons)]
+    in_order = sorted(unread, key=lambda each: [int(w) if w.isdigit() else w for w in _NUMBERS.split(each.where)])
+    return Part(part.table.take(pa.array(rest)), lambda row: part.where(int(rest[row])), in_order)
 
 
 def _misfits(table: pa.Table) -> list[tuple[NDArray[np.bool_], str]]:

@@ -35,7 +35,9 @@ def table_of(
     ids: pa.Array, columns: dict[str, Any], split: str = UNASSIGNED, groups: Sequence[str] | pa.Array | None = None
 ) -> pa.Table:
     """The rows with their identifiers, groups (without: each row a group of its own) and the split they are given."""
-    own = ids if groups is None else pa.array(groups, pa.string())
+    if groups is None:
+        groups = ids
+    own = groups if isinstance(groups, pa.Array) else pa.array(groups, pa.string())
     there = {name: values for name, values in columns.items() if values is not None}
     return pa.table({"id": ids, **there, "group": own, "split": pa.repeat(pa.scalar(split), len(ids))})
 

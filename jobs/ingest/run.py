@@ -73,24 +73,23 @@ def _work(spec: DatasetSpec, source: Source, settings: Any, folder: Path, run: s
 
 def _read(pieces: Sequence[Piece], work: Work, context: RunContext, execute: Execute) -> list[Index]:
     """The indexes of all pieces, in their order; those that are not staged yet are read."""
-    found: dict[int, Index] = {}
-    for number, piece in enumerate(pieces):
-        if (index := staged(context.store, work.run, number, work.digest(piece))) is not None:
-            found[number] = index
+    found = staged(context.store, work.run, [work.digest(piece) for piece in pieces])
     if found:
         context.progress.say(f"{len(found)} of {len(pieces)} pieces were read before; going on after them")
     counted = [piece.rows for piece in pieces]
     total = None if None in counted else sum(rows or 0 for rows in counted)
     with context.progress.task("read", total=total, unit="rows", rated=True) as task:
+        skipped = sum(index.unread_count for index in found.values())
         if found:
-            task.advance(sum(_rows(index) for index in found.values()))
+            task.advance(sum(_rows(index) for index in found.values()), skipped=skipped)
         left = [number for number in range(len(pieces)) if number not in found]
         calls = [(context.store, work, number, pieces[number]) for number in left]
         for _, report in execute(read_piece, calls, context.stop_requested):
             if report.problem_count:
                 raise _unreadable(report, pieces[report.number])
             found[report.number] = report.index
-            task.advance(_rows(report.index), skipped=sum(index.unread_count for index in found.values()))
+            skipped += report.index.unread_count
+            task.advance(_rows(report.index), skipped=skipped)
     _stop_if_asked(context)
     return [found[number] for number in range(len(pieces))]
 

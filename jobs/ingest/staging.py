@@ -6,6 +6,7 @@ runs/<id>/parts/p00012.rows.arrow    the rows in the types of their kind, with a
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,18 +56,29 @@ def stage(store: Store, run: str, number: int, table: pa.Table, index: Index) ->
     store.write(_key(run, number, "index"), _encode(told))
 
 
-def staged(store: Store, run: str, number: int, digest: str) -> Index | None:
-    """The index of a piece that is finished; None where it is not, or other files or settings have made it."""
+def staged(store: Store, run: str, digests: Sequence[str]) -> dict[int, Index]:
+    """The indexes of the pieces that are finished, by number; not of those that other files or settings have made.
+
+    digests: of every piece, in their order.
+    """
+    there = set(store.list(parts_prefix(run)))  # one listing: a new run must not ask for a thousand pieces in turn
+    found = {}
+    for number, digest in enumerate(digests):
+        key = _key(run, number, "index")
+        if key in there and (index := _read_index(store, key)) is not None and index.digest == digest:
+            found[number] = index
+    return found
+
+
+def _read_index(store: Store, key: str) -> Index | None:
     try:
-        table = _decode(store.read(_key(run, number, "index")))
-    except (NotFoundError, pa.ArrowInvalid):
-        return None
-    meta: dict[str, Any] = json.loads((table.schema.metadata or {}).get(_META, b"{}"))
-    if meta.get("digest") != digest:
-        return None
+        table = _decode(store.read(key))
+        meta: dict[str, Any] = json.loads(table.schema.metadata[_META])
+    except (NotFoundError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
+        return None  # damaged, or of an older format: it is read again
     schema = meta["schema"]
     return Index(
-        digest=digest,
+        digest=meta["digest"],
         rows=table.replace_schema_metadata(None),
         schema=None if schema is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema))),
         unread=tuple(Unread(**each) for each in meta["unread"]),

@@ -104,10 +104,10 @@ def write_rows(
     filled: Sequence[str],
 ) -> WrittenShard:
     """Write the picked rows of staged pieces as one shard. filled: columns that a piece may lack, then of zeros."""
-    tables = [_with(staged_rows(store, work.run, number, rows), filled) for number, rows in picked]
-    names = tables[0].column_names
-    table = pa.concat_tables([table.select(names) for table in tables])
-    return write_shard(store, name, _conformed(table, work.kind, split), work.kind, split=split)
+    tables = []
+    for number, rows in picked:
+        tables.append(_conformed(_with(staged_rows(store, work.run, number, rows), filled), work.kind, split))
+    return write_shard(store, name, pa.concat_tables(tables), work.kind, split=split)
 
 
 def _with(table: pa.Table, filled: Sequence[str]) -> pa.Table:
@@ -116,7 +116,7 @@ def _with(table: pa.Table, filled: Sequence[str]) -> pa.Table:
         if name not in table.column_names:
             dtype = np.uint8 if name == "pbc" else np.float64
             table = table.append_column(name, tensors(np.zeros((len(table), *shapes[name]), dtype=dtype)))
-    return table.select(sorted(table.column_names))
+    return table
 
 
 def _conformed(table: pa.Table, kind: Kind, split: str) -> pa.Table:

@@ -1,19 +1,24 @@
 """Units that a file can hold its numbers in; a dataset holds angstrom and electronvolts."""
 
-from difflib import get_close_matches
-from typing import Literal, get_args
-
-from pydantic import field_validator
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from jobs.spec.frozen import Frozen
 
 Length = Literal["angstrom", "nm", "pm", "bohr"]
 Energy = Literal["eV", "meV", "hartree", "Ry", "kcal/mol", "kJ/mol"]
+Pressure = Literal["GPa", "kbar", "bar", "Pa"]
 LENGTHS: tuple[str, ...] = get_args(Length)
 ENERGIES: tuple[str, ...] = get_args(Energy)
-PRESSURES = ("GPa", "kbar", "bar", "Pa")
+PRESSURES: tuple[str, ...] = get_args(Pressure)
 FORCES = tuple(f"{energy}/{length}" for energy in ENERGIES for length in LENGTHS)
 STRESSES = (*PRESSURES, *(f"{energy}/{length}^3" for energy in ENERGIES for length in LENGTHS))
+
+if TYPE_CHECKING:
+    Force: TypeAlias = str
+    Stress: TypeAlias = str
+else:
+    Force = Literal[FORCES]
+    Stress = Literal[STRESSES]
 
 
 class Units(Frozen):
@@ -25,24 +30,5 @@ class Units(Frozen):
 
     length: Length | None = None
     energy: Energy | None = None
-    forces: str | None = None
-    stress: str | None = None
-
-    @field_validator("forces")
-    @classmethod
-    def _known_forces(cls, value: str | None) -> str | None:
-        return _known(value, FORCES, "an energy over a length, such as eV/angstrom or hartree/bohr")
-
-    @field_validator("stress")
-    @classmethod
-    def _known_stress(cls, value: str | None) -> str | None:
-        return _known(value, STRESSES, f"{', '.join(PRESSURES)}, or an energy over a volume, such as eV/angstrom^3")
-
-
-def _known(value: str | None, known: tuple[str, ...], allowed: str) -> str | None:
-    if value is None or value in known:
-        return value
-    folded = {name.casefold(): name for name in known}
-    close = get_close_matches(value.casefold(), folded, n=1)
-    meant = f", did you mean {folded[close[0]]!r}?" if close else ""
-    raise ValueError(f"found text {value!r}{meant}; allowed: {allowed}")
+    forces: Force | None = None
+    stress: Stress | None = None

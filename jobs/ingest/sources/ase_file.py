@@ -65,7 +65,7 @@ def read(settings: AseSettings, piece: Piece) -> Part:
     try:
         for atoms in _structures(Path(piece.file), settings):
             try:
-                if len(atoms) != 1 or not settings.skip_single_atoms:
+                if not _left_out(atoms, settings):
                     good.append((number, _structure(atoms, piece.detail["labels"])))
             except Unreadable as error:
                 unread.append(Unread(where(number), str(error)))
@@ -94,6 +94,10 @@ def _structure(atoms: Any, labels: Iterable[Label]) -> Structure:
     return Structure(np.asarray(atoms.numbers), np.asarray(atoms.positions), cell, pbc, found)
 
 
+def _left_out(atoms: Any, settings: AseSettings) -> bool:
+    return settings.skip_single_atoms and len(atoms) == 1 and not atoms.pbc.any()
+
+
 def _there(atoms: Any) -> dict[str, Any]:
     """What a structure is labelled with: results of its calculator before what else it carries."""
     results = atoms.calc.results if atoms.calc is not None else {}
@@ -106,7 +110,7 @@ def _labels_there(files: Iterable[File], settings: AseSettings) -> list[Label]:
     for file in files:
         with contextlib.suppress(Exception):  # that it cannot be read is said when its piece is
             for atoms in _structures(file.path, settings):
-                if len(atoms) != 1 or not settings.skip_single_atoms:
+                if not _left_out(atoms, settings):
                     there = _there(atoms)
                     return [label for label in LABELS if label in there]
     return []

@@ -64,11 +64,15 @@ def read(settings: ExtxyzSettings, piece: Piece) -> Part:
     problems = {number: frame.problem for number, frame in enumerate(there) if frame.problem}
     comments: dict[int, Comment] = {}
     for number, frame in enumerate(there):
-        if number not in problems and not _left_out(frame, settings):
-            try:
-                comments[number] = parse_comment(_comment(data, frame), _wanted(settings))
-            except (ValueError, KeyError) as error:
-                problems[number] = f"its comment line cannot be read: {error}"
+        if number in problems:
+            continue
+        try:
+            comment = parse_comment(_comment(data, frame), _wanted(settings))
+        except (ValueError, KeyError) as error:
+            problems[number] = f"its comment line cannot be read: {error}"
+            continue
+        if not _left_out(frame, comment, settings):
+            comments[number] = comment
     chosen = {number: there[number] for number in comments}
     columns = {number: comment.columns for number, comment in comments.items()}
     found: dict[int, Structure] = {}
@@ -116,10 +120,12 @@ def _labels_there(files: Iterable[File], settings: ExtxyzSettings) -> list[Label
     for file in files:
         text = text_of(file.path)
         for frame in itertools.islice(frames(text), _FIRST):
-            if not frame.problem and not _left_out(frame, settings) and not there:
-                with contextlib.suppress(ValueError, KeyError):
-                    data = text[frame.begin : frame.end].tobytes()
-                    comment = parse_comment(_comment(data, replace(frame, begin=0)), frozenset())
+            if frame.problem or there:
+                continue
+            with contextlib.suppress(ValueError, KeyError):
+                data = text[frame.begin : frame.end].tobytes()
+                comment = parse_comment(_comment(data, replace(frame, begin=0)), frozenset())
+                if not _left_out(frame, comment, settings):
                     there = {*comment.keys, *({settings.forces_key} & set(comment.columns.places))}
         if there:
             break
@@ -132,8 +138,8 @@ def _comment(data: bytes, frame: Frame) -> str:
     return data[begin : end if end >= 0 else len(data)].decode("utf-8")
 
 
-def _left_out(frame: Frame, settings: ExtxyzSettings) -> bool:
-    return frame.atoms == 1 and settings.skip_single_atoms
+def _left_out(frame: Frame, comment: Comment, settings: ExtxyzSettings) -> bool:
+    return settings.skip_single_atoms and frame.atoms == 1 and not comment.pbc.any()
 
 
 def _wanted(settings: ExtxyzSettings) -> frozenset[str]:

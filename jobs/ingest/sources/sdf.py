@@ -13,7 +13,7 @@ from jobs.ingest.columns import numbered, table_of
 from jobs.ingest.finding import Names, given_files
 from jobs.ingest.source import ASE_UNITS, Part, Piece, Settings, Source, Unread, of_kind, programs
 from jobs.ingest.stretches import Stretch, Text, cut, text_of
-from jobs.ingest.structures import Label, Structure, Unreadable, checked_label, structure_columns
+from jobs.ingest.structures import Label, Structure, Unreadable, structure_columns
 
 _WINDOW = 64 << 20  # bytes searched at a time
 _ITEM = re.compile(r"^>.*<([^>]+)>.*\n((?:.+\n)*)", re.MULTILINE)
@@ -105,11 +105,11 @@ def _molecule(record: bytes, settings: SdfSettings) -> tuple[Structure, str]:
     items = {name: value.strip() for name, value in _ITEM.findall(text)}
     labels: dict[Label, Any] = {}
     if settings.energy_key is not None:
+        word = _item(items, settings.energy_key)
         try:
-            energy = float(_item(items, settings.energy_key))
-        except ValueError as error:
-            raise Unreadable(f"its energy is no number: {error}") from error
-        labels["energy"] = checked_label("energy", energy, said, settings.energy_key)
+            labels["energy"] = float(word)
+        except ValueError:
+            raise Unreadable(f"its energy is {word!r}, not a number") from None
     group = _item(items, settings.group_key) if settings.group_key is not None else ""
     return Structure(np.asarray(atoms.numbers), np.asarray(atoms.positions), labels=labels), group
 

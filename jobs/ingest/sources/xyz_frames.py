@@ -1,7 +1,7 @@
 """Where the frames of an XYZ text begin, without reading them.
 
-A frame is a line with the number of atoms, a comment, and a line for each atom. Its end is believed only where the next
-line is again a number alone, or the text is over: so a frame that lacks an atom costs itself and not its neighbour.
+A frame is a line with the number of atoms, a comment, and a line for each atom. Its end is believed only where no number
+stands alone before it and no atom behind it: so a frame that has an atom too few or too many costs no neighbour.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from jobs.ingest.stretches import Stretch, Text
 
+_ATOM = 4  # words of a line that may be an atom: its species and its place
 _SHORT = 12  # bytes; a line that is only a number has no more
 _WINDOW = 64 << 20  # bytes searched for line ends at a time: memory must not follow the size of the file
 
@@ -52,8 +53,8 @@ def _within(text: Text) -> Iterator[Frame]:
     counts = _lone_numbers(text, starts, ends)
     heads = np.array(sorted(counts), dtype=np.int64)
 
-    def blank(line: int) -> bool:
-        return not text[starts[line] : ends[line]].tobytes().strip()
+    def words(line: int) -> int:
+        return len(text[starts[line] : ends[line]].tobytes().split())
 
     def next_head(after: int) -> int:
         place = int(np.searchsorted(heads, after, side="right"))
@@ -65,17 +66,16 @@ def _within(text: Text) -> Iterator[Frame]:
     at = 0
     while at < len(ends):
         if at in counts:
-            atoms, stop = counts[at], at + counts[at] + 2
-            apart = stop < len(ends) and blank(stop) and (stop - 1 not in counts or not atoms)
-            if stop == len(ends) or stop in counts or apart:
+            atoms, stop, head = counts[at], at + counts[at] + 2, next_head(at + 1)
+            if head >= stop and (stop in (head, len(ends)) or (stop < len(ends) and words(stop) < _ATOM)):
                 yield frame(at, stop, atoms)
             else:
-                stop = next_head(at + 1)
-                follow = max(0, sum(not blank(line) for line in range(at + 2, min(stop, at + atoms + 3))))
+                stop = head
+                follow = sum(words(line) > 0 for line in range(at + 2, min(stop, at + atoms + 3)))
                 more = "or more " if follow > atoms else ""
                 yield frame(at, stop, problem=f"says {atoms} atoms, but {follow} {more}follow")
             at = stop
-        elif blank(at):
+        elif not words(at):
             at += 1
         else:
             word = text[starts[at] : min(ends[at], starts[at] + 40)].tobytes().decode(errors="replace").strip()
