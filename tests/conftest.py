@@ -54,9 +54,9 @@ class S3Server:
         """How many of the failures asked for have not happened yet."""
         return sum(rule.get("times", 1) for rule in json.loads(self._faults("GET", None)))
 
-    def requests(self) -> list[tuple[str, str]]:
-        """Method and address of each request since `break_next` was last called."""
-        return [(method, url) for method, url in json.loads(self._faults("GET", None, "_requests"))]
+    def requests(self) -> list[tuple[str, str, str]]:
+        """Method, address and range ("bytes=0-9" or empty) of each request since `break_next` was last called."""
+        return [(method, url, span) for method, url, span in json.loads(self._faults("GET", None, "_requests"))]
 
     def _faults(self, method: str, body: bytes | None, page: str = "_faults") -> bytes:
         request = urllib.request.Request(f"{self.endpoint}/{page}", data=body, method=method)

@@ -15,7 +15,7 @@ times}: the next `times` (1) requests of that method (any) whose address matches
     "flip"      one bit of the body changed, at the byte `at` (the middle; negative: from the end)
     "lost"      everything is done, and no answer is sent
 
-GET /_requests is the list of [method, address] since the last PUT /_faults.
+GET /_requests is the list of [method, address, range] since the last PUT /_faults; range is that header, or empty.
 """
 
 import json
@@ -49,7 +49,7 @@ class Faults:
     def __init__(self, application: Any) -> None:
         self.application, self.lock = application, threading.Lock()
         self.rules: list[dict[str, Any]] = []
-        self.requests: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str, str]] = []
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         if environ["PATH_INFO"] in ("/_faults", "/_requests"):
@@ -127,7 +127,7 @@ class Faults:
         url = environ["PATH_INFO"] + "?" + environ.get("QUERY_STRING", "")
         method = environ["REQUEST_METHOD"]
         with self.lock:
-            self.requests.append((method, url))
+            self.requests.append((method, url, environ.get("HTTP_RANGE", "")))
             for rule in self.rules:
                 meets = rule.get("method", method) == method and re.search(rule.get("path", ""), url)
                 if meets and rule.get("times", 1) > 0:

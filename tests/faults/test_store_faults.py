@@ -246,7 +246,8 @@ def test_what_fails_for_ever_is_an_error_after_the_time_given(bucket, s3_environ
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fault", "words"), [("503", r"asks to slow down \(SlowDown\)"), ("reset", "(breaks off the connection|fell silent)")]
+    ("fault", "words"),
+    [("503", r"asks to slow down \(SlowDown\)"), ("reset", "(breaks off the connection|fell silent)")],
 )
 def test_a_server_that_refuses_for_ever_is_named(bucket, s3_environment, fault: str, words: str) -> None:
     hasty = S3Store(bucket.bucket, bucket.prefix, S3Times(connect=1.0, read=SILENCE, patience=1.0))

@@ -81,7 +81,7 @@ def test_a_range_costs_one_request_and_its_own_bytes(bucket, s3_environment) -> 
     bucket.write("object", b"x" * 1_000_000)
     s3_environment.break_next()
     assert bucket.read_range("object", 10, 20) == b"x" * 20
-    assert [method for method, _ in s3_environment.requests()] == ["GET"]
+    assert [method for method, _, _ in s3_environment.requests()] == ["GET"]
 
 
 def test_a_server_without_ranges_is_named(bucket, monkeypatch) -> None:
@@ -123,7 +123,7 @@ def test_a_folder_is_deleted_by_few_requests(bucket, s3_environment) -> None:
     bucket.write("folder-beside", b"x")
     s3_environment.break_next()
     bucket.delete_folder("folder")
-    assert [method for method, _ in s3_environment.requests()] == ["GET", "POST"]
+    assert [method for method, _, _ in s3_environment.requests()] == ["GET", "POST"]
     assert bucket.list() == ["folder-beside"]
     with pytest.raises(StoreError, match="the whole store"):
         bucket.delete_folder("/")
