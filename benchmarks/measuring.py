@@ -197,17 +197,20 @@ def _version(name: str) -> str | None:
 
 def write(report: Report, options: argparse.Namespace) -> None:
     """The report as NAME.json and NAME.md in the folder of the results, and on the screen."""
-    others = statistics.median(options.shares) if options.shares else _others(1.0)
     facts = {
         "machine": machine(),
         "commit": commit(),
         "taken": time.strftime("%Y-%m-%d", time.gmtime()),
         "quick": options.quick,
-        "rounds": options.rounds,
-        "load": round(os.getloadavg()[0], 2),
-        "cores_used_by_others": round(others, 2),
-        "contended": others > BUSY,
     }
+    if options.shares:  # something was timed
+        others = statistics.median(options.shares)
+        facts |= {
+            "rounds": options.rounds,
+            "load": round(os.getloadavg()[0], 2),
+            "cores_used_by_others": round(others, 2),
+            "contended": others > BUSY,
+        }
     goals = [{**asdict(goal), "reached": goal.reached} for goal in report.goals]
     content = {"benchmark": report.name, **facts, "settings": report.settings, "tables": report.tables, "goals": goals}
     text = _markdown(report, facts)
@@ -222,14 +225,16 @@ def _markdown(report: Report, facts: Mapping[str, Any]) -> str:
     command = f"python benchmarks/{report.name}.py{' --quick' if facts['quick'] else ''}"
     box = f"{where['processor']}, {where['cores']} cores, {where['memory_gib']} GiB, {where['system']}"
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
-    busy = f"others used {facts['cores_used_by_others']} cores meanwhile (load {facts['load']}, our own included)"
+    busy = ""
+    if "rounds" in facts:
+        others = f"others used {facts['cores_used_by_others']} cores meanwhile (load {facts['load']}, our own included)"
+        busy = f"{facts['rounds']} rounds; {others}{': CONTENDED' if facts['contended'] else ''}.\n"
     lines = [
         f"# {report.title}",
         "",
         f"`{command}`, {facts['taken']}, commit {facts['commit']}.",
         f"{box}; Python {where['python']}, {versions}.",
-        f"{facts['rounds']} interleaved rounds; {busy}{': CONTENDED' if facts['contended'] else ''}.",
-        "",
+        busy,
         "; ".join(f"{name}: {value}" for name, value in report.settings.items()) + ".",
     ]
     for name, rows in report.tables.items():
