@@ -46,7 +46,7 @@ def quality(orders: list[NDArray[np.int64]], labels: NDArray[np.int64], stretch:
 def main() -> None:
     """Run and write the results."""
     options = options_of(__doc__)
-    groups, rows, epochs = (16, 128, 2) if options.quick else (64, 1000, 10)
+    groups, rows, epochs = (32, 64, 2) if options.quick else (64, 1000, 10)
     each = (rows,) * groups
     labels = np.arange(groups * rows) * CLASSES // (groups * rows)
     table = []
