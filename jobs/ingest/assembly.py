@@ -18,8 +18,7 @@ from cluster.stopping import Stop
 from jobs.ingest.decision import ShardPlan, cut_shards, filled_columns
 from jobs.ingest.schedule import Execute, on_ray
 from jobs.ingest.staging import LISTED, Index, parts_prefix
-from jobs.ingest.tasks import Work, write_rows
-from jobs.spec.frozen import Component
+from jobs.ingest.tasks import write_rows
 
 
 def publish_staged(
@@ -44,16 +43,38 @@ def publish_staged(
     codes = pc.index_in(names["split"], pa.array(SPLITS)).to_numpy().astype(np.int8)
     filled = filled_columns(there)
     plans = cut_shards(indexes, codes, np.arange(len(codes)), filled)
-    # Of the work of an ingest, writing asks only for the run and the kind.
-    work = Work(run=context.run_id, source=Component(name="staged"), kind=kind)
-    written = _write(plans, [(context.store, work, name, p.split, p.picked, filled) for p in plans], context, execute)
+    return publish_plans(context, name, kind, indexes, plans, filled, provenance=provenance, execute=execute)
+
+
+def publish_plans(
+    context: RunContext,
+    name: str,
+    kind: Kind,
+    indexes: Sequence[Index],
+    plans: Sequence[ShardPlan],
+    filled: Sequence[str],
+    *,
+    provenance: Mapping[str, Any],
+    execute: Execute = on_ray,
+) -> Published:
+    """Write the planned shards of staged rows and make them a version; then the pieces are removed.
+
+    filled: columns that some pieces lack. Raises Stop where that was asked for; the pieces stay then.
+    """
+    written: dict[int, WrittenShard] = {}
+    with context.progress.task("write", total=sum(p.rows for p in plans), unit="rows", rated=True) as task:
+        calls = [(context.store, context.run_id, kind, name, plan.split, plan.picked, filled) for plan in plans]
+        for number, shard in execute(write_rows, calls, context.stop_requested):
+            written[number] = shard
+            task.advance(plans[number].rows, shards=len(written))
+    stop_if_asked(context)
     unread = [each for index in indexes for each in index.unread][:LISTED]
     published = commit_dataset(
         context.store,
         name,
         kind=kind,
         schema=written[0].schema,
-        written=written,
+        written=[written[number] for number in range(len(plans))],
         provenance=provenance,
         skipped=Skipped(
             count=sum(index.unread_count for index in indexes),
@@ -65,14 +86,8 @@ def publish_staged(
     return published
 
 
-def _write(
-    plans: Sequence[ShardPlan], calls: Sequence[tuple[Any, ...]], context: RunContext, execute: Execute
-) -> list[WrittenShard]:
-    written: dict[int, WrittenShard] = {}
-    with context.progress.task("write", total=sum(p.rows for p in plans), unit="rows", rated=True) as task:
-        for number, shard in execute(write_rows, calls, context.stop_requested):
-            written[number] = shard
-            task.advance(plans[number].rows, shards=len(written))
+def stop_if_asked(context: RunContext) -> None:
+    """Raise Stop, and say what stays, where a stop was asked for."""
     if context.stop_requested():
+        context.progress.say("what was read stays on the store; `equi resume` goes on after it")
         raise Stop("a stop was requested")
-    return [written[number] for number in range(len(plans))]

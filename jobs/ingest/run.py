@@ -9,19 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from cluster.context import RunContext
-from cluster.dataset.commit import Published, commit_dataset
-from cluster.dataset.manifest import Skipped
-from cluster.dataset.shards import WrittenShard
 from cluster.errors import UserError
-from cluster.stopping import Stop
+from jobs.ingest.assembly import publish_plans, stop_if_asked
 from jobs.ingest.catalogue import find_source
 from jobs.ingest.conversion import IN_EV, described, factors, held
-from jobs.ingest.decision import Decision, decide
+from jobs.ingest.decision import decide
 from jobs.ingest.reference import by_symbol, reference_energies
 from jobs.ingest.schedule import Execute, on_ray
 from jobs.ingest.source import Piece, Source
-from jobs.ingest.staging import LISTED, Index, parts_prefix, staged
-from jobs.ingest.tasks import Read, Work, read_piece, write_rows
+from jobs.ingest.staging import Index, staged
+from jobs.ingest.tasks import Read, Work, read_piece
 from jobs.spec.dataset import DatasetSpec
 
 
@@ -37,11 +34,27 @@ def run(spec: DatasetSpec, context: RunContext, execute: Execute = on_ray) -> di
     work = _work(spec, source, settings, folder, context.run_id)
     indexes = _read(pieces, work, context, execute)
     decision = decide(indexes, spec.split, spec.seed)
-    _stop_if_asked(context)
-    written = _write(decision, work, spec.dataset_name, context, execute)
-    published = _commit(spec, source, settings, pieces, work, indexes, decision, written, context)
-    # Only now: until the manifest is there, the pieces are what a run that starts again goes on from.
-    context.store.delete_folder(parts_prefix(context.run_id))
+    stop_if_asked(context)
+    published = publish_plans(
+        context,
+        spec.dataset_name,
+        work.kind,
+        indexes,
+        decision.shards,
+        decision.filled,
+        provenance={
+            "kind": "dataset",
+            "run": context.run_id,
+            "origin": sorted({piece.shown for piece in pieces}),
+            "source": spec.source.model_dump(mode="json"),
+            "split": {**spec.split.model_dump(mode="json"), **decision.about},
+            "seed": spec.seed,
+            "on_error": spec.on_error,
+            **_quantities(spec, source, work),
+            **source.about(settings, pieces),
+        },
+        execute=execute,
+    )
     if published.notice is not None:
         context.progress.say(published.notice)
     manifest = published.manifest
@@ -71,6 +84,16 @@ def _work(spec: DatasetSpec, source: Source, settings: Any, folder: Path, run: s
     )
 
 
+def _quantities(spec: DatasetSpec, source: Source, work: Work) -> dict[str, Any]:
+    """For the provenance: what was done to the numbers of structures."""
+    told: dict[str, Any] = {}
+    if work.factors is not None and source.units is not None:
+        told["units"] = described(held(spec.units, source.units), work.factors)
+    if work.references:
+        told["reference_energies_eV"] = by_symbol(work.references)
+    return told
+
+
 def _read(pieces: Sequence[Piece], work: Work, context: RunContext, execute: Execute) -> list[Index]:
     """The indexes of all pieces, in their order; those that are not staged yet are read."""
     found = staged(context.store, work.run, [work.digest(piece) for piece in pieces])
@@ -90,60 +113,8 @@ def _read(pieces: Sequence[Piece], work: Work, context: RunContext, execute: Exe
             found[report.number] = report.index
             skipped += report.index.unread_count
             task.advance(_rows(report.index), skipped=skipped)
-    _stop_if_asked(context)
+    stop_if_asked(context)
     return [found[number] for number in range(len(pieces))]
-
-
-def _write(decision: Decision, work: Work, name: str, context: RunContext, execute: Execute) -> list[WrittenShard]:
-    written: dict[int, WrittenShard] = {}
-    plans = decision.shards
-    with context.progress.task("write", total=sum(p.rows for p in plans), unit="rows", rated=True) as task:
-        calls = [(context.store, work, name, plan.split, plan.picked, decision.filled) for plan in plans]
-        for number, shard in execute(write_rows, calls, context.stop_requested):
-            written[number] = shard
-            task.advance(plans[number].rows, shards=len(written))
-    _stop_if_asked(context)
-    return [written[number] for number in range(len(plans))]
-
-
-def _commit(
-    spec: DatasetSpec,
-    source: Source,
-    settings: Any,
-    pieces: Sequence[Piece],
-    work: Work,
-    indexes: Sequence[Index],
-    decision: Decision,
-    written: Sequence[WrittenShard],
-    context: RunContext,
-) -> Published:
-    unread = [each for index in indexes for each in index.unread][:LISTED]
-    provenance: dict[str, Any] = {
-        "kind": "dataset",
-        "run": context.run_id,
-        "origin": sorted({piece.shown for piece in pieces}),
-        "source": spec.source.model_dump(mode="json"),
-        "split": {**spec.split.model_dump(mode="json"), **decision.about},
-        "seed": spec.seed,
-        "on_error": spec.on_error,
-        **source.about(settings, pieces),
-    }
-    if work.factors is not None and source.units is not None:
-        provenance["units"] = described(held(spec.units, source.units), work.factors)
-    if work.references:
-        provenance["reference_energies_eV"] = by_symbol(work.references)
-    return commit_dataset(
-        context.store,
-        spec.dataset_name,
-        kind=work.kind,
-        schema=written[0].schema,
-        written=written,
-        provenance=provenance,
-        skipped=Skipped(
-            count=sum(index.unread_count for index in indexes),
-            listed=tuple({"where": each.where, "reason": each.reason} for each in unread),
-        ),
-    )
 
 
 def _unreadable(report: Read, piece: Piece) -> UserError:
@@ -159,9 +130,3 @@ def _unreadable(report: Read, piece: Piece) -> UserError:
 
 def _rows(index: Index) -> int:
     return len(index.rows) + index.unread_count
-
-
-def _stop_if_asked(context: RunContext) -> None:
-    if context.stop_requested():
-        context.progress.say("what was read stays on the store; `equi resume` goes on after it")
-        raise Stop("a stop was requested")

@@ -6,8 +6,8 @@ runs/<id>/parts/p00012.rows.arrow    the rows in the types of their kind, with a
 
 import base64
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class Index:
     schema: pa.Schema | None
     unread: tuple[Unread, ...] = ()
     unread_count: int = 0
+    about: Mapping[str, Any] = field(default_factory=dict)  # JSON; what else a kind of run tells of its pieces
 
 
 def parts_prefix(run: str) -> str:
@@ -51,6 +52,7 @@ def stage(store: Store, run: str, number: int, table: pa.Table, index: Index) ->
         "schema": None if index.schema is None else base64.b64encode(index.schema.serialize()).decode(),
         "unread": [asdict(each) for each in index.unread[:LISTED]],
         "unread_count": index.unread_count,
+        "about": dict(index.about),
     }
     told = index.rows.replace_schema_metadata({_META: json.dumps(meta).encode()})
     store.write(_key(run, number, "index"), _encode(told))
@@ -83,6 +85,7 @@ def _read_index(store: Store, key: str) -> Index | None:
         schema=None if schema is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema))),
         unread=tuple(Unread(**each) for each in meta["unread"]),
         unread_count=meta["unread_count"],
+        about=meta.get("about", {}),
     )
 
 

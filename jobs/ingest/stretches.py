@@ -27,7 +27,9 @@ S = TypeVar("S", bound=Stretch)
 
 def text_of(path: Path) -> Text:
     """The bytes of a file, mapped."""
-    return np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.empty(0, dtype=np.uint8)
+    if not path.stat().st_size:  # which cannot be mapped
+        return np.empty(0, dtype=np.uint8)
+    return np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)  # whose slices are cheap
 
 
 def cut(found: Iterable[S], size: int | None = None) -> Iterator[list[S]]:

@@ -97,17 +97,21 @@ def _narrow(table: pa.Table, given: pa.ChunkedArray, work: Work) -> pa.Table:
 
 def write_rows(
     store: Store,
-    work: Work,
+    run: str,
+    kind: Kind,
     name: str,
     split: str,
     picked: Sequence[tuple[int, NDArray[np.int64]]],
     filled: Sequence[str],
 ) -> WrittenShard:
-    """Write the picked rows of staged pieces as one shard. filled: columns that a piece may lack, then of zeros."""
+    """Write the picked rows of staged pieces as one shard of dataset `name`.
+
+    filled: columns that a piece may lack, which then hold zeros.
+    """
     tables = []
     for number, rows in picked:
-        tables.append(_conformed(_with(staged_rows(store, work.run, number, rows), filled), work.kind, split))
-    return write_shard(store, name, pa.concat_tables(tables), work.kind, split=split)
+        tables.append(_conformed(_with(staged_rows(store, run, number, rows), filled), kind, split))
+    return write_shard(store, name, pa.concat_tables(tables), kind, split=split)
 
 
 def _with(table: pa.Table, filled: Sequence[str]) -> pa.Table:

@@ -97,7 +97,7 @@ def _words_by_line(body: bytes) -> NDArray[np.int64]:
     space = text <= 32
     begins = ~space
     begins[1:] &= space[:-1]
-    so_far = np.cumsum(begins, dtype=np.int64)[text == 10]
+    so_far = np.searchsorted(np.flatnonzero(begins), np.flatnonzero(text == 10))
     words: NDArray[np.int64] = np.diff(so_far, prepend=0)
     return words
 

@@ -1,11 +1,12 @@
 """Where the frames of an XYZ text begin, without reading them.
 
-A frame is a line with the number of atoms, a comment, and a line for each atom. Its end is believed only where no number
-stands alone before it and no atom behind it: so a frame that has an atom too few or too many costs no neighbour.
+A frame is a line with the number of atoms, a comment, and a line for each atom. Its end is believed only where no
+number stands alone before it and no atom behind it: a frame of an atom too few or too many costs no neighbour.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from jobs.ingest.stretches import Stretch, Text
 
 _ATOM = 4  # words of a line that may be an atom: its species and its place
 _SHORT = 12  # bytes; a line that is only a number has no more
-_WINDOW = 64 << 20  # bytes searched for line ends at a time: memory must not follow the size of the file
+_WINDOW = 16 << 20  # bytes searched for line ends at a time: memory must not follow the size of the file
 
 
 @dataclass(frozen=True)
@@ -33,35 +34,36 @@ def frames(text: Text, window: int = _WINDOW) -> Iterator[Frame]:
         piece = text[at : at + size]
         if at + size < len(text):
             piece = piece[: _last_end(piece)]  # half a line would be taken for another
-        there = list(_within(piece))
+        there = list(_within(piece, at, line))
         if at + size < len(text):
             # The last one may go on behind the window, and what follows decides whether it is whole.
             if len(there) < 2:
                 size *= 2
                 continue
             there.pop()
-        yield from (replace(f, begin=f.begin + at, end=f.end + at, line=f.line + line) for f in there)
+        yield from there
         if at + size >= len(text):
             return
-        line += there[-1].line + there[-1].lines
-        at, size = at + there[-1].end, window
+        line, at, size = there[-1].line + there[-1].lines, there[-1].end, window
 
 
-def _within(text: Text) -> Iterator[Frame]:
+def _within(text: Text, offset: int, first_line: int) -> Iterator[Frame]:
+    """The frames of a text that is part of another, in the places and lines of that."""
     ends = line_ends(text)
     starts = np.concatenate([[0], ends + 1])[: len(ends)]
     counts = _lone_numbers(text, starts, ends)
-    heads = np.array(sorted(counts), dtype=np.int64)
+    heads = sorted(counts)
 
     def words(line: int) -> int:
         return len(text[starts[line] : ends[line]].tobytes().split())
 
     def next_head(after: int) -> int:
-        place = int(np.searchsorted(heads, after, side="right"))
-        return int(heads[place]) if place < len(heads) else len(ends)
+        place = bisect_right(heads, after)
+        return heads[place] if place < len(heads) else len(ends)
 
     def frame(at: int, stop: int, atoms: int = 0, problem: str | None = None) -> Frame:
-        return Frame(int(starts[at]), int(min(ends[stop - 1] + 1, len(text))), at, atoms, stop - at, problem)
+        begin, end = int(starts[at]) + offset, min(int(ends[stop - 1]) + 1, len(text)) + offset
+        return Frame(begin, end, first_line + at, atoms, stop - at, problem)
 
     at = 0
     while at < len(ends):
