@@ -1,5 +1,6 @@
 """An S3 server that overloads, resets, breaks off, falls silent, lies and forgets: nothing is lost or doubled."""
 
+import signal
 import subprocess
 import sys
 import textwrap
@@ -62,6 +63,17 @@ def test_a_body_that_breaks_off_three_times_is_read(bucket, s3_environment, tmp_
     s3_environment.break_next({"method": "GET", "path": "object", "times": 3, **fault})
     assert read(bucket, tmp_path) == DATA
     assert s3_environment.faults_left() == 0
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+@pytest.mark.parametrize("fault", BROKEN_BODIES, ids=lambda fault: f"{fault['kind']}-{fault.get('keep', '')}")
+def test_boto3_alone_would_not_read_it(bucket, s3_environment, tmp_path: Path, monkeypatch, read, fault) -> None:
+    bucket.write("object", DATA)
+    monkeypatch.setattr("cluster.store.s3.passes_by_itself", lambda error: False)
+    s3_environment.break_next({"method": "GET", "path": "object", **fault})
+    with pytest.raises(StoreError, match="cannot read 'object'"):
+        read(bucket, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["read_range", "the end", "download_file"])
@@ -168,6 +180,14 @@ def test_a_creation_whose_answers_are_all_lost_is_won(bucket, s3_environment) ->
     s3_environment.break_next({"method": "PUT", "path": "record", "kind": "lost", "times": 3})
     bucket.write("record", b"mine", if_absent=True)
     assert s3_environment.faults_left() == 0
+    assert bucket.read("record") == b"mine"
+
+
+def test_without_the_nonce_the_winner_would_be_told_that_it_lost(bucket, s3_environment, monkeypatch) -> None:
+    monkeypatch.setattr(S3Store, "_own", lambda self, path, nonce: None)
+    s3_environment.break_next({"method": "PUT", "path": "record", "kind": "lost"})
+    with pytest.raises(PreconditionFailedError):
+        bucket.write("record", b"mine", if_absent=True)
     assert bucket.read("record") == b"mine"
 
 
@@ -322,21 +342,36 @@ def test_a_failed_upload_leaves_no_object_and_no_parts(bucket, s3_environment, t
     assert hasty.unfinished() == []
 
 
-def test_a_killed_upload_shows_nothing_and_its_parts_are_removed(bucket, s3_environment, tmp_path: Path) -> None:
-    (tmp_path / "large").write_bytes(LARGE)
-    program = """
-        import sys
-        from pathlib import Path
-        from cluster.store import open_store
-        open_store(sys.argv[1]).upload_file(Path(sys.argv[2]), "large")
-    """
-    s3_environment.break_next({"method": "PUT", "path": "partNumber=2", "kind": "delay", "seconds": 60})
-    command = [sys.executable, "-c", textwrap.dedent(program), bucket.uri, str(tmp_path / "large")]
-    with subprocess.Popen(command) as process:
+UPLOAD = """
+    import signal, sys
+    from pathlib import Path
+    from cluster.store import open_store
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    open_store(sys.argv[1]).upload_file(Path(sys.argv[2]), "large")
+"""
+
+
+def upload_stopped_halfway(bucket: S3Store, s3_environment, file: Path, number: signal.Signals) -> int:
+    """Send the signal to a process whose upload has one part that takes long; returns its exit code."""
+    file.write_bytes(LARGE)
+    s3_environment.break_next({"method": "PUT", "path": "partNumber=2", "kind": "delay", "seconds": 4})
+    command = [sys.executable, "-c", textwrap.dedent(UPLOAD), bucket.uri, str(file)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         while s3_environment.faults_left():
             assert process.poll() is None
             time.sleep(0.02)
-        process.kill()
+        process.send_signal(number)
+    return process.returncode
+
+
+def test_an_interrupted_upload_is_aborted(bucket, s3_environment, tmp_path: Path) -> None:
+    assert upload_stopped_halfway(bucket, s3_environment, tmp_path / "large", signal.SIGINT) != 0
+    assert bucket.list() == []
+    assert bucket.unfinished() == []
+
+
+def test_a_killed_upload_shows_nothing_and_its_parts_are_removed(bucket, s3_environment, tmp_path: Path) -> None:
+    assert upload_stopped_halfway(bucket, s3_environment, tmp_path / "large", signal.SIGKILL) == -signal.SIGKILL
     assert bucket.list() == []
     (upload,) = bucket.unfinished()
     assert upload.key == "large"
