@@ -222,8 +222,9 @@ def test_what_the_disk_refuses_is_warned_of_once(cache: BlockCache, monkeypatch,
 def test_a_folder_that_cannot_be_made_is_warned_of_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     cache = BlockCache(tmp_path / "file" / "cache", 1 << 20)
-    with pytest.warns(RuntimeWarning, match="is not used any more: Not a directory"), cache.held("one"):
+    with pytest.warns(RuntimeWarning, match="is not used any more: Not a directory"):
         assert cache.get("one") is None
+    with cache.held("one"):
         cache.put("one", block(1))
     assert cache.get("one") is None
 
