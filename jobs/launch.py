@@ -104,6 +104,7 @@ def _worker(task: dict[str, Any]) -> dict[str, Any] | None:
         "best_step": outcome.best_step,
         "best_value": outcome.best_value,
         "metrics": outcome.metrics,
+        "data_wait": outcome.data_wait,
     }
 
 
@@ -172,6 +173,8 @@ def described(news: dict[str, Any]) -> dict[str, str]:
         shown["force MAE"] = f"{1000 * measured['valid/force_mae']:.1f} meV/Å"
     elif "force_mae" in now:
         shown["force MAE"] = f"{1000 * now['force_mae']:.1f} meV/Å"
+    if "data_wait" in now:
+        shown["data wait"] = f"{100 * now['data_wait']:.1f} %"
     if "samples_per_second" in now:
         shown["rate"] = f"{now['samples_per_second']:.0f}/s"
     return shown

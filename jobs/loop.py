@@ -39,6 +39,7 @@ class Outcome:
     best_value: float = math.nan
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    data_wait: float = 0.0  # share of the time of this attempt's steps that was spent waiting for data
 
 
 def train(
@@ -104,6 +105,7 @@ def train(
         if done % spec.checkpoint.every_steps == 0 or done == spec.schedule.steps:
             _commit(engine, average, outcome, training, ports, world)
     batches.close()
+    outcome.data_wait = watch.share_of_all
     return outcome
 
 

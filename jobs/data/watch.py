@@ -13,6 +13,7 @@ class DataWatch:
 
     def __init__(self) -> None:
         self._warm, self._waited, self._spent = False, 0.0, 0.0
+        self._before = 0.0, 0.0  # waited and spent in the stretches that are over
         self._since = time.perf_counter()
 
     @property
@@ -20,8 +21,15 @@ class DataWatch:
         """From 0 to 1, of the steps since the last `begin`; 0 where there are none."""
         return self._waited / self._spent if self._spent else 0.0
 
+    @property
+    def share_of_all(self) -> float:
+        """The share of all steps."""
+        waited, spent = self._before[0] + self._waited, self._before[1] + self._spent
+        return waited / spent if spent else 0.0
+
     def begin(self) -> None:
-        """Measure anew from the next step on."""
+        """Let `share` begin anew with the next step."""
+        self._before = self._before[0] + self._waited, self._before[1] + self._spent
         self._waited = self._spent = 0.0
 
     @contextmanager

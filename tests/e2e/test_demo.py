@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cluster.runs import list_runs
+from cluster.runs import list_runs, load_run
 from cluster.store import open_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -162,6 +162,12 @@ def test_the_model_is_good_and_equivariant_both_times(first: Demo, kept: Kept) -
         assert 0.2 < mean < 2.0  # ethanol at 500 K: anything else is another unit
         assert metrics["force_mae_ev_per_ang"] <= 0.20 * mean
         assert metrics["rotation_rel_error"] <= 1e-4
+
+
+def test_training_does_not_wait_for_its_data(first: Demo) -> None:
+    store = open_store(str(first.folder / ".equi" / "store"))
+    waited = load_run(store, first.summary["run"]).outputs["data_wait"]
+    assert 0 < waited < 0.02
 
 
 def test_it_takes_minutes_and_fits_into_a_small_machine(first: Demo, stretch: float) -> None:
