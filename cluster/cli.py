@@ -32,6 +32,7 @@ COMMANDS: dict[str, Command | Group] = {
         {
             "label": Command("cluster.commands.runs:submit", "Run a spec of kind label."),
             "ingest": Command("cluster.commands.runs:submit", "Run a spec of kind dataset."),
+            "prepare": Command("cluster.commands.runs:submit", "Run a spec of kind prepare."),
             "ls": Command("cluster.commands.datasets:list_all", "Every dataset of the store."),
             "show": Command("cluster.commands.datasets:show", "The manifest of a dataset."),
             "verify": Command("cluster.commands.datasets:verify", "Read a dataset again and compare every digest."),

@@ -56,6 +56,12 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "jobs.ingest.run:run",
             "jobs.checks.dataset:check",
         ),
+        "prepare": Kind(
+            "a dataset made from another: filtered, with neighbour lists or features of a model",
+            "jobs.spec.prepare:PrepareSpec",
+            "jobs.prepare.run:run",
+            "jobs.checks.prepare:check",
+        ),
         "train": Kind(
             "one training run",
             "jobs.spec.train:TrainSpec",

@@ -60,7 +60,7 @@ def submit(
     cpus: CpusOption = None,
     home: HomeOption = HOME,
 ) -> None:
-    """Run a spec of kind label, dataset, train, sweep or evaluate: here in the background, or on a cluster."""
+    """Run a spec of kind label, dataset, prepare, train, sweep or evaluate: here in the background, or on a cluster."""
     opened = open_store(store)
     head = Head.reach(address, token_file) if address else None
     loaded = load_spec(spec, overrides or [], store=opened, capacity=_capacity(head, cpus))

@@ -1,0 +1,105 @@
+"""Row groups through Ray Data: their numbers flow, the rows stay in the workers and on the store.
+
+Rows are read by `Dataset.read_group` in the worker, so that checksums and retries are the dataset's own, and staged by
+it, so that what is finished survives.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.errors import UserError
+from jobs.prepare.group import Done, Preparation, Work
+from jobs.spec.prepare import PrepareWorkers
+
+_SCHEMA = pa.schema([(name, pa.int64()) for name in ("number", "rows", "dropped")])
+_BLOCKS = 4096  # at most; each is an object of its own that the driver puts into the object store
+
+
+class Worker:
+    """A process that keeps its models from one row group to the next."""
+
+    def __init__(self, work: Work) -> None:
+        self._preparation = Preparation(work)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        done = [self._preparation.prepare(number) for number in batch["number"].to_pylist()]
+        columns = [[getattr(each, name) for each in done] for name in _SCHEMA.names]
+        return pa.table(columns, schema=_SCHEMA)
+
+
+_kept: dict[str, Worker] = {}  # by the digest of the work; one, of the run that came last
+
+
+def prepare_batch(batch: pa.Table, work: Work) -> pa.Table:
+    """The same in whichever process Ray has free: it opens the dataset once and keeps it."""
+    if work.digest not in _kept:
+        _kept.clear()
+        _kept[work.digest] = Worker(work)
+    return _kept[work.digest](batch)
+
+
+def on_ray_data(
+    work: Work, numbers: Sequence[int], workers: PrepareWorkers, keeps: bool, stop_requested: Callable[[], bool]
+) -> Iterator[Done]:
+    """Prepare these row groups and yield the report of each as it ends; ends early when a stop is requested.
+
+    keeps: the steps have something to keep that is slow to make (a model); then a pool of actors, else tasks.
+    Raises the UserError that a step raised.
+    """
+    import ray.data  # takes a second, and only here is it needed
+    from ray.exceptions import RayError
+
+    _hush()
+    capacity = int(ray.cluster_resources().get("CPU", 1))
+    size = min(len(numbers), workers.number or capacity)
+    options: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": 1}
+    if workers.gpus:
+        options["num_gpus"] = workers.gpus
+    # The numbers are in the object store before anything starts. Were they a source to read (`ray.data.range`), the
+    # tasks that read it would wait for ever for the CPUs that the actors of a small cluster hold.
+    groups = ray.data.from_items([{"number": n} for n in numbers], override_num_blocks=min(len(numbers), _BLOCKS))
+    if keeps:
+        pool = ray.data.ActorPoolStrategy(size=size)
+        flow = groups.map_batches(Worker, fn_constructor_args=(work,), compute=pool, **options)
+    else:
+        tasks = ray.data.TaskPoolStrategy(size=size)
+        flow = groups.map_batches(prepare_batch, fn_kwargs={"work": work}, compute=tasks, **options)
+    try:
+        for batch in flow.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for row in batch.to_pylist():
+                yield Done(**row)
+            if stop_requested():
+                return
+    except (RayError, UserError) as error:
+        raise _cause(error) from None
+
+
+def _hush() -> None:
+    """Ray Data's own bars, plans and hints off: a run has one bar, of rows."""
+    import logging
+
+    from ray.data import DataContext
+
+    with warnings.catch_warnings():
+        # Ray 2.60 warns of its own default for the push-based shuffle, which nothing here uses.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The UserError that a worker raised, from under what Ray and Ray Data wrap around it."""
+    found: BaseException | None = error
+    for _ in range(10):
+        if found is None:
+            break
+        if isinstance(found, UserError) and not isinstance(getattr(found, "cause", None), UserError):
+            return found
+        found = getattr(found, "cause", None) or found.__cause__ or found.__context__
+    return error
