@@ -17,23 +17,50 @@ from equimodels.models.neighbours import neighbour_pairs
 
 @dataclass(frozen=True)
 class Structure:
-    """One structure: numbers (n,) int64, positions (n, 3), edges (2, e) int64 [sender, receiver]."""
+    """One structure: numbers (n,) int64, positions (n, 3), edges (2, e) int64 [sender, receiver].
+
+    Of a periodic one also: shifts (e, 3), the lattice translation to add to the vector of each edge; cell (3, 3), rows
+    are lattice vectors, float64; pbc (3,), which of them repeat.
+    """
 
     numbers: Tensor
     positions: Tensor
     edges: Tensor
+    shifts: Tensor | None = None
+    cell: Tensor | None = None
+    pbc: Tensor | None = None
 
     @classmethod
     def of(
-        cls, numbers: NDArray[Any], positions: NDArray[Any], cutoff: float, dtype: torch.dtype = torch.float64
+        cls,
+        numbers: NDArray[Any],
+        positions: NDArray[Any],
+        cutoff: float,
+        dtype: torch.dtype = torch.float64,
+        *,
+        cell: NDArray[Any] | None = None,
+        pbc: NDArray[Any] | None = None,
     ) -> Self:
-        """Find the edges within `cutoff` angstrom. Raises ValueError when the arrays do not fit each other."""
+        """Find the edges within `cutoff` angstrom; all directions of a cell repeat unless `pbc` says which.
+
+        Raises ValueError when the arrays do not fit each other.
+        """
         positions = np.asarray(positions, dtype=np.float64)
         numbers = np.asarray(numbers, dtype=np.int64)
         if positions.shape != (len(numbers), 3):
             raise ValueError(f"positions have shape {positions.shape}; allowed: ({len(numbers)}, 3), one row an atom")
-        edges = torch.from_numpy(neighbour_pairs(positions, cutoff))
-        return cls(torch.from_numpy(numbers.copy()), torch.from_numpy(positions.copy()).to(dtype), edges)
+        found = neighbour_pairs(positions, cutoff, cell, pbc)
+        atoms = torch.from_numpy(numbers.copy()), torch.from_numpy(positions.copy()).to(dtype)
+        edges = torch.from_numpy(found.edges)
+        if cell is None:
+            return cls(*atoms, edges)
+        lattice = np.array(cell, dtype=np.float64)
+        repeats = np.ones(3, dtype=np.bool_) if pbc is None else np.array(pbc, dtype=np.bool_)
+        # What stands in rows that do not repeat may be anything, NaN too.
+        shifts = found.images @ np.where(repeats[:, None], lattice, 0.0)
+        return cls(
+            *atoms, edges, torch.from_numpy(shifts).to(dtype), torch.from_numpy(lattice), torch.from_numpy(repeats)
+        )
 
 
 @dataclass(frozen=True)
@@ -66,7 +93,7 @@ class AtomGraph:
             numbers=torch.cat([structure.numbers for structure in structures]),
             positions=positions,
             edges=edges,
-            shifts=positions.new_zeros(edges.shape[1], 3),
+            shifts=_shifts(structures, positions),
             owner=torch.repeat_interleave(torch.arange(len(structures)), sizes),
             structures=len(structures),
         )
@@ -87,3 +114,12 @@ class AtomGraph:
             shifts=self.shifts.to(device=device, dtype=dtype),
             owner=self.owner.to(device),
         )
+
+
+def _shifts(structures: Sequence[Structure], like: Tensor) -> Tensor:
+    """(E, 3) of all structures, zero where one is not periodic, in the dtype of `like`."""
+    if all(structure.shifts is None for structure in structures):
+        return like.new_zeros(sum(structure.edges.shape[1] for structure in structures), 3)
+    return torch.cat(
+        [like.new_zeros(len(s.edges[0]), 3) if s.shifts is None else s.shifts.to(like) for s in structures]
+    )

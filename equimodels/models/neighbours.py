@@ -1,33 +1,110 @@
-"""Which atoms lie within the cutoff of each other."""
+"""Which atoms lie within the cutoff of each other, in structures with and without periodicity.
 
-from typing import Any
+Shapes: B structures, N atoms together, E directed pairs. Lengths in angstrom. The result is the same whichever way it
+is found and whatever the company: pair (i, j, S) counts when (x^2 + y^2) + z^2 <= cutoff^2 in float64, with
+(x, y, z) = (r_j - r_i) + S @ cell.
+"""
+
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
-COINCIDENT = 1e-6  # angstrom; below, the direction of an edge has no meaning
+from equimodels.models.all_pairs import all_close_pairs, places
+from equimodels.models.cell_lists import pairs_by_cell_list
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+SMALL = 512  # atoms up to which looking at all pairs is faster than a cell list
 
 
-def neighbour_pairs(positions: NDArray[Any], cutoff: float) -> NDArray[np.int64]:
-    """positions: (n, 3) angstrom. Returns (2, e) int64, rows sender and receiver, each pair in both directions.
+class Pairs(NamedTuple):
+    """edges (2, e) [sender, receiver]; images (e, 3), lattice translations S of r_receiver - r_sender + S @ cell."""
 
-    Pairs at exactly the cutoff count. Sorted by sender, then receiver, so that
-    sums over edges run in the same order on every machine. No periodicity.
-    Raises ValueError when the shape is wrong, a coordinate is not finite or two atoms coincide.
+    edges: Integers
+    images: Integers
+
+
+class ManyPairs(NamedTuple):
+    """edges (2, E), atoms numbered through all structures; images (E, 3); edges_per_structure (B,)."""
+
+    edges: Integers
+    images: Integers
+    edges_per_structure: Integers
+
+
+def neighbour_pairs(
+    positions: NDArray[Any], cutoff: float, cell: NDArray[Any] | None = None, pbc: NDArray[Any] | None = None
+) -> Pairs:
+    """positions (n, 3); cell (3, 3), rows are lattice vectors; pbc (3,), all True unless given with a cell.
+
+    Pairs at exactly the cutoff count. Each pair is there in both directions, an atom and an image of itself too. Sorted
+    by sender, receiver, then image, so that sums over edges run in the same order on every machine.
+    Raises ValueError when a shape is wrong, a value is not finite, the cell is singular or two atoms coincide.
     """
     positions = np.asarray(positions, dtype=np.float64)
     if positions.ndim != 2 or positions.shape[1] != 3:
         raise ValueError(f"positions have shape {positions.shape}; allowed: (n, 3), in angstrom")
+    cells, repeats = (None if value is None else np.asarray(value)[None] for value in (cell, pbc))
+    found = neighbour_pairs_of_many(positions, np.array([len(positions)]), cutoff, cells, repeats)
+    return Pairs(found.edges, found.images)
+
+
+def neighbour_pairs_of_many(
+    positions: NDArray[Any],
+    sizes: NDArray[Any],
+    cutoff: float,
+    cells: NDArray[Any] | None = None,
+    pbc: NDArray[Any] | None = None,
+) -> ManyPairs:
+    """The pairs of `neighbour_pairs` of every structure, structure after structure.
+
+    positions (N, 3), one structure after the other; sizes (B,), their numbers of atoms; cells (B, 3, 3); pbc (B, 3).
+    Time and memory grow with N and E. Safe to call from many threads, which run at the same time.
+    Raises ValueError as `neighbour_pairs` does, naming the structure of atoms that coincide.
+    """
+    positions = np.ascontiguousarray(positions, dtype=np.float64)
+    sizes = np.asarray(sizes, dtype=np.int64)
+    if sizes.ndim != 1 or (sizes < 0).any() or positions.shape != (int(sizes.sum()), 3):
+        raise ValueError(
+            f"positions have shape {positions.shape} and sizes {sizes.shape}; allowed: (N, 3), in angstrom, and (B,) "
+            "of numbers of atoms that add up to N"
+        )
     if not np.isfinite(positions).all():
         raise ValueError("positions hold a value that is not finite")
-    if len(positions) == 0:
-        return np.empty((2, 0), dtype=np.int64)
-    pairs = cKDTree(positions).query_pairs(cutoff, output_type="ndarray")
-    distance = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
-    if len(distance) and distance.min() < COINCIDENT:
-        first, second = pairs[distance.argmin()]
-        raise ValueError(f"atoms {first} and {second} coincide (closer than {COINCIDENT} angstrom)")
-    both = np.concatenate([pairs, pairs[:, ::-1]]).astype(np.int64)
-    order = np.lexsort((both[:, 1], both[:, 0]))
-    return np.ascontiguousarray(both[order].T)
+    if not (math.isfinite(cutoff) and cutoff > 0):
+        raise ValueError(f"the cutoff is {cutoff}; allowed: positive, in angstrom")
+    lattice, repeats = _lattices(len(sizes), cells, pbc)
+    small = (sizes <= SMALL) & ~repeats.any(axis=1)
+    few, many = np.flatnonzero(small), np.flatnonzero(~small)
+    blocks = list(all_close_pairs(positions, sizes, few, cutoff))
+    counts = np.zeros(len(sizes), dtype=np.int64)
+    for block in blocks:
+        counts[block.structures] = block.counts
+    if len(many):
+        listed = pairs_by_cell_list(positions, sizes, many, cutoff, lattice[many], repeats[many])
+        counts[many] = listed.counts
+    starts, total = np.cumsum(counts) - counts, int(counts.sum())
+    edges, images = np.empty((2, total), dtype=np.int64), np.zeros((total, 3), dtype=np.int64)
+    for block in blocks:
+        block.write(edges, starts)
+    if len(many):
+        place = places(many, listed.counts, starts)
+        edges[:, place], images[place] = listed.edges, listed.images
+    return ManyPairs(edges, images, counts)
+
+
+def _lattices(count: int, cells: NDArray[Any] | None, pbc: NDArray[Any] | None) -> tuple[Floats, Flags]:
+    """Cells (B, 3, 3) and directions (B, 3) that repeat: none without cells, all where only cells are given."""
+    repeats = np.full((count, 3), cells is not None) if pbc is None else np.asarray(pbc).astype(np.bool_)
+    lattice = np.zeros((count, 3, 3)) if cells is None else np.asarray(cells, dtype=np.float64)
+    if repeats.shape != (count, 3):
+        raise ValueError(f"pbc has shape {repeats.shape[1:]}; allowed: (3,), whether a lattice vector repeats")
+    if lattice.shape != (count, 3, 3):
+        raise ValueError(f"the cell has shape {lattice.shape[1:]}; allowed: (3, 3), rows are lattice vectors")
+    if cells is None and repeats.any():
+        raise ValueError("pbc says that directions repeat, but there is no cell")
+    return lattice, repeats

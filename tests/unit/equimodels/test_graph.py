@@ -1,45 +1,14 @@
-"""Neighbours and graphs: complete, in one order, and picky about their input."""
+"""Graphs: structures side by side, periodic or not, and picky about their input."""
 
 import numpy as np
 import pytest
 import torch
 
 from equimodels.models.graph import AtomGraph, Structure
-from equimodels.models.neighbours import neighbour_pairs
 
 
 def positions(count=30):
     return np.random.default_rng(0).uniform(0, 6, (count, 3))
-
-
-def test_neighbours_are_those_of_the_double_loop():
-    x = positions()
-    slow = [
-        (i, j) for i in range(len(x)) for j in range(len(x)) if i != j and np.linalg.norm(x[i] - x[j]) <= 2.5
-    ]  # already in the order promised
-    assert neighbour_pairs(x, 2.5).T.tolist() == [list(pair) for pair in slow]
-
-
-def test_a_pair_at_exactly_the_cutoff_counts():
-    assert neighbour_pairs(np.array([[0.0, 0, 0], [2.5, 0, 0]]), 2.5).tolist() == [[0, 1], [1, 0]]
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_fewer_than_two_atoms_have_no_neighbours(count):
-    assert neighbour_pairs(np.zeros((count, 3)), 5.0).shape == (2, 0)
-
-
-@pytest.mark.parametrize(
-    ("bad", "match"),
-    [
-        (np.zeros((2, 2)), "shape"),
-        (np.array([[0.0, np.nan, 0]]), "not finite"),
-        (np.array([[1.0, 0, 0], [0, 0, 0], [1.0, 0, 0]]), "atoms 0 and 2 coincide"),
-    ],
-)
-def test_positions_that_make_no_sense_are_refused(bad, match):
-    with pytest.raises(ValueError, match=match):
-        neighbour_pairs(bad, 5.0)
 
 
 def test_a_structure_needs_one_position_an_atom():
