@@ -47,6 +47,7 @@ def _misfits(table: pa.Table) -> list[tuple[NDArray[np.bool_], str]]:
     if "pbc" in table.column_names:
         repeats = tensor_numpy(table["pbc"]) != 0
         cell = tensor_numpy(table["cell"]) if "cell" in table.column_names else np.zeros((len(table), 3, 3))
+        cell = np.where(np.isfinite(cell), cell, 0.0)  # what is not is told already
         absent = (repeats & (np.linalg.norm(cell, axis=2) == 0)).any(axis=1)
         flat = repeats.all(axis=1) & (np.linalg.det(cell) == 0)
         found.append((absent | flat, "it repeats along lattice vectors that are missing or span no volume"))

@@ -58,8 +58,8 @@ def decide(indexes: Sequence[Index], shares: Shares, seed: int) -> Decision:
         kept = np.setdiff1d(kept, copies.dropped, assume_unique=True)
         about = {"contents_in_several_splits": copies.across, "copies_within_a_split": copies.within}
         about["copies_dropped"] = len(copies.dropped)
-    names = rows.select(["id", "group"]).append_column("split", names_of(codes)).take(pa.array(kept))
-    refuse_torn(names)
+    names = rows.select(["id", "group"]).append_column("split", names_of(codes))
+    refuse_torn(names if len(kept) == len(rows) else names.take(pa.array(kept)))
     shards = cut_shards(indexes, codes, kept, filled)
     if not any(shard.split == SPLITS[0] for shard in shards):
         raise UserError("every row to train on is a copy of one that is held out", allowed="rows of its own")

@@ -62,6 +62,8 @@ def _examples(
 ) -> str:
     """The first of the copies by their rows."""
     ends = np.append(starts[1:], len(order))
-    copies = sorted(np.sort(order[starts[n] : ends[n]]).tolist() for n in np.flatnonzero(torn).tolist())
-    shown = [" = ".join(ids.take(pa.array(rows[:4])).to_pylist()) for rows in copies[:_SHOWN]]
-    return ", ".join(shown) + (", ..." if len(copies) > _SHOWN else "")
+    which = np.flatnonzero(torn)
+    which = which[np.argsort(np.minimum.reduceat(order, starts)[which])][:_SHOWN]
+    copies = [np.sort(order[starts[content] : ends[content]])[:4] for content in which.tolist()]
+    shown = [" = ".join(ids.take(pa.array(rows)).to_pylist()) for rows in copies]
+    return ", ".join(shown) + (", ..." if torn.sum() > _SHOWN else "")

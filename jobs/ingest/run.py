@@ -103,8 +103,13 @@ def _read(pieces: Sequence[Piece], work: Work, context: RunContext, execute: Exe
     total = None if None in counted else sum(rows or 0 for rows in counted)
     with context.progress.task("read", total=total, unit="rows", rated=True) as task:
         skipped = sum(index.unread_count for index in found.values())
+
+        def told() -> dict[str, Any]:
+            shown: dict[str, Any] = {} if total is not None else {"pieces": f"{len(found)}/{len(pieces)}"}
+            return shown | ({"skipped": skipped} if skipped else {})
+
         if found:
-            task.advance(sum(_rows(index) for index in found.values()), skipped=skipped)
+            task.advance(sum(_rows(index) for index in found.values()), **told())
         left = [number for number in range(len(pieces)) if number not in found]
         calls = [(context.store, work, number, pieces[number]) for number in left]
         for _, report in execute(read_piece, calls, context.stop_requested):
@@ -112,7 +117,7 @@ def _read(pieces: Sequence[Piece], work: Work, context: RunContext, execute: Exe
                 raise _unreadable(report, pieces[report.number])
             found[report.number] = report.index
             skipped += report.index.unread_count
-            task.advance(_rows(report.index), skipped=skipped)
+            task.advance(_rows(report.index), **told())
     stop_if_asked(context)
     return [found[number] for number in range(len(pieces))]
 

@@ -60,10 +60,11 @@ def _interleaved(order: NDArray[np.int64], strata: NDArray[Any]) -> NDArray[np.i
 
     Row number k of a class with n rows stands at (k + 1/2)/n; sorting by that spreads all classes evenly.
     """
+    mine = strata[order]
+    by_class = np.argsort(mine, kind="stable")
+    _, starts, counts = np.unique(mine[by_class], return_index=True, return_counts=True)
     place = np.empty(len(order))
-    for label in np.unique(strata):
-        where = np.flatnonzero(strata[order] == label)
-        place[where] = (np.arange(len(where)) + 0.5) / len(where)
+    place[by_class] = (np.arange(len(order)) - np.repeat(starts, counts) + 0.5) / np.repeat(counts, counts)
     return order[np.argsort(place, kind="stable")]
 
 

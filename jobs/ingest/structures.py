@@ -59,15 +59,17 @@ def structure_columns(structures: list[Structure]) -> dict[str, pa.Array]:
     if not structures:
         return {}
     lengths = [len(each.numbers) for each in structures]
+    numbers = np.concatenate([each.numbers for each in structures])
     columns: dict[str, Any] = {
-        "numbers": lists(np.concatenate([each.numbers for each in structures]).astype(np.uint8), lengths),
-        "positions": lists(_stacked([each.positions for each in structures]), np.multiply(lengths, 3)),
+        # Clipped to 255, which is no element and is told as such: an atomic number of 300 must not become 44.
+        "numbers": lists(np.clip(numbers, 0, 255).astype(np.uint8), lengths),
+        "positions": _flat([each.positions for each in structures]),
     }
     for name, dtype in _OF_A_ROW.items():
         if name in structures[0].labels:
             columns[name] = pa.array(np.array([each.labels[name] for each in structures], dtype=dtype))
     if "forces" in structures[0].labels:
-        columns["forces"] = lists(_stacked([each.labels["forces"] for each in structures]), np.multiply(lengths, 3))
+        columns["forces"] = _flat([each.labels["forces"] for each in structures])
     if any(each.periodic for each in structures):
         none = np.zeros((3, 3)), np.zeros(3, dtype=bool)
         boxes = [(each.cell, each.pbc) if each.periodic else none for each in structures]
@@ -78,8 +80,10 @@ def structure_columns(structures: list[Structure]) -> dict[str, pa.Array]:
     return columns
 
 
-def _stacked(parts: list[NDArray[Any]]) -> NDArray[np.float64]:
-    return np.concatenate([np.asarray(part, dtype=np.float64).reshape(-1) for part in parts])
+def _flat(parts: list[NDArray[Any]]) -> pa.ListArray:
+    # Each by its own length: were it not that of its atoms, no other row would be shifted by it.
+    values = np.concatenate([np.asarray(part, dtype=np.float64).reshape(-1) for part in parts])
+    return lists(values, [np.size(part) for part in parts])
 
 
 def _short(value: Any) -> str:

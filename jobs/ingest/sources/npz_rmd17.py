@@ -47,7 +47,7 @@ def read(settings: Rmd17Settings, piece: Piece) -> Part:
     frames, atoms = coords.shape[:2]
     # One trajectory, but frames far apart and in random order (Christensen and von Lilienfeld): each its own group.
     columns = {
-        "numbers": lists(np.tile(numbers.astype(np.uint8), frames), np.full(frames, atoms)),
+        "numbers": lists(np.tile(np.clip(numbers, 0, 255).astype(np.uint8), frames), np.full(frames, atoms)),
         "positions": lists(coords.astype(np.float64), np.full(frames, 3 * atoms)),
         "energy": energies.astype(np.float64).reshape(-1),
         "forces": lists(forces.astype(np.float64), np.full(frames, 3 * atoms)),
