@@ -4,8 +4,11 @@ Rows are read by `Dataset.read_group` in the worker, so that checksums and retri
 it, so that what is finished survives.
 """
 
+import json
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -14,20 +17,30 @@ from cluster.errors import UserError
 from jobs.prepare.group import Done, Preparation, Work
 from jobs.spec.prepare import PrepareWorkers
 
-_SCHEMA = pa.schema([(name, pa.int64()) for name in ("number", "rows", "dropped")])
+_SCHEMA = pa.schema([*((name, pa.int64()) for name in ("number", "rows", "dropped")), ("refused", pa.string())])
 _BLOCKS = 4096  # at most; each is an object of its own that the driver puts into the object store
 
 
 class Worker:
-    """A process that keeps its models from one row group to the next."""
+    """A process that keeps its models from one row group to the next.
+
+    What is the user's to put right goes back as a row: raised here, Ray Data would log its own traces around it.
+    """
 
     def __init__(self, work: Work) -> None:
-        self._preparation = Preparation(work)
+        self._work = work
+        self._preparation: Preparation | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        done = [self._preparation.prepare(number) for number in batch["number"].to_pylist()]
-        columns = [[getattr(each, name) for each in done] for name in _SCHEMA.names]
-        return pa.table(columns, schema=_SCHEMA)
+        return pa.Table.from_pylist([self._prepared(number) for number in batch["number"].to_pylist()], _SCHEMA)
+
+    def _prepared(self, number: int) -> dict[str, Any]:
+        try:
+            self._preparation = self._preparation or Preparation(self._work)
+            return asdict(self._preparation.prepare(number))
+        except UserError as error:
+            said = {"message": error.message, "allowed": error.allowed, "hint": error.hint}
+            return {"number": number, "rows": 0, "dropped": 0, "refused": json.dumps(said)}
 
 
 _kept: dict[str, Worker] = {}  # by the digest of the work; one, of the run that came last
@@ -50,7 +63,6 @@ def on_ray_data(
     Raises the UserError that a step raised.
     """
     import ray.data  # takes a second, and only here is it needed
-    from ray.exceptions import RayError
 
     _hush()
     capacity = int(ray.cluster_resources().get("CPU", 1))
@@ -67,20 +79,18 @@ def on_ray_data(
     else:
         tasks = ray.data.TaskPoolStrategy(size=size)
         flow = groups.map_batches(prepare_batch, fn_kwargs={"work": work}, compute=tasks, **options)
-    try:
-        for batch in flow.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for row in batch.to_pylist():
-                yield Done(**row)
-            if stop_requested():
-                return
-    except (RayError, UserError) as error:
-        raise _cause(error) from None
+    for batch in flow.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for row in batch.to_pylist():
+            refused = row.pop("refused")
+            if refused is not None:
+                raise UserError(**json.loads(refused))
+            yield Done(**row)
+        if stop_requested():
+            return
 
 
 def _hush() -> None:
     """Ray Data's own bars, plans and hints off: a run has one bar, of rows."""
-    import logging
-
     from ray.data import DataContext
 
     with warnings.catch_warnings():
@@ -91,15 +101,3 @@ def _hush() -> None:
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The UserError that a worker raised, from under what Ray and Ray Data wrap around it."""
-    found: BaseException | None = error
-    for _ in range(10):
-        if found is None:
-            break
-        if isinstance(found, UserError) and not isinstance(getattr(found, "cause", None), UserError):
-            return found
-        found = getattr(found, "cause", None) or found.__cause__ or found.__context__
-    return error
