@@ -1,6 +1,7 @@
 """What every interatomic potential promises, as tests a plug-in inherits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,10 +44,21 @@ class PotentialContract:
         random = np.random.default_rng(0)
         return [(random.choice(self.species, size), _scatter(random, size)) for size in range(5, 5 + count)]
 
-    def graph(self, molecules: list[tuple[Any, Any]], dtype: torch.dtype, reach: float | None = None) -> AtomGraph:
-        """The graph of molecules with edges as far as `reach`, the cutoff unless given."""
+    def crystal(self) -> tuple[Any, Any, Any]:
+        """A crystal (numbers, positions, cell) of three atoms in a skewed cell, in which atoms see their own images."""
+        cell = np.array([[3.1, 0.0, 0.0], [0.7, 3.4, 0.0], [-0.4, 0.9, 3.9]])
+        fractional = np.array([[0.05, 0.1, 0.0], [0.55, 0.45, 0.3], [0.2, 0.7, 0.65]])
+        return np.resize(self.species, 3), fractional @ cell, cell
+
+    def graph(self, structures: Sequence[tuple[Any, ...]], dtype: torch.dtype, reach: float | None = None) -> AtomGraph:
+        """The graph of molecules and crystals with edges as far as `reach`, the cutoff unless given."""
         reach = self.cutoff if reach is None else reach
-        return AtomGraph.collate([Structure.of(numbers, positions, reach, dtype) for numbers, positions in molecules])
+        return AtomGraph.collate(
+            [
+                Structure.of(numbers, positions, reach, dtype, cell=cell[0] if cell else None)
+                for numbers, positions, *cell in structures
+            ]
+        )
 
     def check_equivariance(self, model: Callable[..., Any], dtype: torch.dtype) -> None:
         """Energies stay and forces turn under rotations, reflections and translations; both follow a permutation."""
@@ -84,19 +96,36 @@ class PotentialContract:
         _same(wide[0], near[0], 1e-10, "an edge longer than the cutoff changes the energy")
         _same(wide[1], near[1], 1e-10, "an edge longer than the cutoff changes the forces")
 
-    def check_conservative(self, model: nn.Module) -> None:
+    def check_periodic(self, model: Callable[..., Any]) -> None:
+        """A crystal is the same in one cell or four, moved by lattice vectors, and turned; forces are a gradient."""
+        numbers, positions, cell = self.crystal()
+        energy, forces = model(self.graph([(numbers, positions, cell)], torch.float64))
+        steps = np.array([[a, b, 0] for a in (0, 1) for b in (0, 1)]) @ cell
+        four = np.tile(numbers, 4), (steps[:, None] + positions).reshape(-1, 3), cell * [[2], [2], [1]]
+        four_energy, four_forces = model(self.graph([four], torch.float64))
+        _same(four_energy / 4, energy, 1e-9, "the energy of an atom changes when the cell is described four times")
+        _same(four_forces, forces.repeat(4, 1), 1e-9, "the forces change when the cell is described four times")
+        away = positions + np.array([[0, 0, 0], [1, 0, -2], [0, 3, 1]]) @ cell
+        away_energy, away_forces = model(self.graph([(numbers, away, cell)], torch.float64))
+        _same(away_energy, energy, 1e-9, "the energy changes when an atom moves by a lattice vector")
+        _same(away_forces, forces, 1e-9, "the forces change when an atom moves by a lattice vector")
+        turn = Orthogonal().sample(1, torch.Generator().manual_seed(1))[0]
+        turned = numbers, positions @ turn.numpy().T, cell @ turn.numpy().T
+        turned_energy, turned_forces = model(self.graph([turned], torch.float64))
+        _same(turned_energy, energy, 1e-9, "the energy changes when a crystal is turned")
+        _same(turned_forces, forces @ turn.T, 1e-9, "the forces do not turn with the crystal")
+        self.check_conservative(model, (numbers, positions, cell))
+
+    def check_conservative(self, model: Callable[..., Any], structure: tuple[Any, ...] | None = None) -> None:
         """Forces are minus the gradient of the energy: against central differences of the total energy."""
-        numbers, positions = self.molecules(1)[0]
-        _, forces = model(self.graph([(numbers, positions)], torch.float64))
-        step = 1e-4
-        difference = np.zeros_like(positions)
-        for index in np.ndindex(positions.shape):
-            ahead, behind = positions.copy(), positions.copy()
-            ahead[index] += step
-            behind[index] -= step
-            up, down = (float(model(self.graph([(numbers, x)], torch.float64))[0].sum()) for x in (ahead, behind))
-            difference[index] = -(up - down) / (2 * step)
-        _same(forces, torch.from_numpy(difference), 1e-5, "the forces are not the gradient of the energy")
+        numbers, positions, *cell = self.molecules(1)[0] if structure is None else structure
+        _, forces = model(self.graph([(numbers, positions, *cell)], torch.float64))
+        step = 1e-4 * np.eye(positions.size).reshape(-1, *positions.shape)
+        # All at once, each coordinate ahead and behind: one call of the model, not six an atom.
+        moved = [(numbers, positions + way, *cell) for way in np.concatenate([step, -step])]
+        ahead, behind = model(self.graph(moved, torch.float64))[0].reshape(2, -1)
+        difference = -(ahead - behind).reshape(positions.shape) / 2e-4
+        _same(forces, difference, 1e-5, "the forces are not the gradient of the energy")
 
     def check_trainable(self, model: nn.Module) -> None:
         """The parameter gradient of a loss on the forces, against a central difference in a random direction."""
@@ -156,6 +185,27 @@ class PotentialContract:
 
     def test_forces_are_minus_the_gradient_of_the_energy(self) -> None:
         self.check_conservative(self.model(torch.float64))
+
+    def test_a_crystal_is_the_same_however_it_is_described(self) -> None:
+        self.check_periodic(self.model(torch.float64))
+
+    def test_a_model_that_ignores_the_lattice_is_caught(self) -> None:
+        model = self.model(torch.float64)
+
+        def without_images(graph: AtomGraph) -> Any:
+            inside = ~graph.shifts.any(dim=1)
+            return model(replace(graph, edges=graph.edges[:, inside], shifts=graph.shifts[inside]))
+
+        def without_shifts(graph: AtomGraph) -> Any:
+            apart = graph.edges[0] != graph.edges[1]  # an atom and its own image would be on one spot
+            return model(replace(graph, edges=graph.edges[:, apart], shifts=0 * graph.shifts[apart]))
+
+        for blind in (without_images, without_shifts):
+            try:
+                self.check_periodic(blind)
+            except AssertionError:
+                continue
+            raise AssertionError(f"a model {blind.__name__.replace('_', ' ')} passed as periodic")
 
     def test_forces_can_be_trained_on(self) -> None:
         self.check_trainable(self.model(torch.float64))

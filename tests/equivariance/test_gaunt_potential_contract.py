@@ -52,3 +52,16 @@ def test_an_under_resolved_grid_is_caught(deficit):
     contract = UnderResolved()
     with pytest.raises(AssertionError, match=r"rotation|turn"):
         contract.check_equivariance(contract.model(torch.float64), torch.float64)
+
+
+def test_forces_of_a_crystal_that_are_not_quite_the_gradient_are_caught():
+    contract = TestPairsOnly()
+    model = contract.model(torch.float64)
+
+    def inexact(graph):
+        energy, forces = model(graph)
+        return energy, forces * 1.0001
+
+    contract.check_conservative(model, contract.crystal())
+    with pytest.raises(AssertionError, match="gradient"):
+        contract.check_conservative(inexact, contract.crystal())
