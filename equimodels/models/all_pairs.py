@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 COINCIDENT = 1e-6  # angstrom; below, the direction of an edge has no meaning
 BLOCK = 65_536  # pairs looked at together: 1.1 MB of scratch
-PADDING = 8_000  # pairs that may be looked at in vain to save a block, which costs forty calls of numpy
+PADDING = 16_000  # pairs that may be looked at in vain to save a block, which costs forty calls of numpy
 
 _kept = threading.local()  # scratch of each thread: the pages of a fresh one take longer than the distances
 
