@@ -38,13 +38,18 @@ def completed(cells: Floats, pbc: NDArray[np.bool_]) -> Floats:
     return np.where(pbc[:, :, None], rows, np.take_along_axis(basis, spare[:, :, None], axis=1))
 
 
+def widths(cells: Floats) -> Floats:
+    """(B, 3), the distance from a plane of two lattice vectors to the next, along the third, of cells (B, 3, 3)."""
+    apart: Floats = 1 / np.linalg.norm(np.linalg.inv(cells), axis=1)
+    return apart
+
+
 def require_few_images(cells: Floats, pbc: NDArray[np.bool_], cutoff: float) -> None:
     """Raises ValueError for a cell so small that no computer could list the pairs.
 
     cells (B, 3, 3) completed; pbc (B, 3).
     """
-    widths = 1 / np.linalg.norm(np.linalg.inv(cells), axis=1)
-    images = np.where(pbc, 2 * np.ceil(cutoff / widths) + 1, 1).prod(axis=1)
+    images = np.where(pbc, 2 * np.ceil(cutoff / widths(cells)) + 1, 1).prod(axis=1)
     if images.max(initial=1) > MOST_IMAGES:
         cell = cells[images.argmax()].tolist()
         raise ValueError(

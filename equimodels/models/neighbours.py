@@ -11,14 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from equimodels.models.all_pairs import all_close_pairs, places
-from equimodels.models.cell_lists import pairs_by_cell_list
-
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-
-SMALL = 512  # atoms up to which looking at all pairs is faster than a cell list
+from equimodels.models.all_pairs import COINCIDENT, CoincidentError, Flags, Floats, Integers
+from equimodels.models.pair_search import search
 
 
 class Pairs(NamedTuple):
@@ -78,23 +72,41 @@ def neighbour_pairs_of_many(
     if not (math.isfinite(cutoff) and cutoff > 0):
         raise ValueError(f"the cutoff is {cutoff}; allowed: positive, in angstrom")
     lattice, repeats = _lattices(len(sizes), cells, pbc)
-    small = (sizes <= SMALL) & ~repeats.any(axis=1)
-    few, many = np.flatnonzero(small), np.flatnonzero(~small)
-    blocks = list(all_close_pairs(positions, sizes, few, cutoff))
+    try:
+        found = list(search(positions, sizes, cutoff, lattice, repeats))
+    except CoincidentError as error:
+        raise ValueError(_named(error, sizes)) from None
     counts = np.zeros(len(sizes), dtype=np.int64)
-    for block in blocks:
-        counts[block.structures] = block.counts
-    if len(many):
-        listed = pairs_by_cell_list(positions, sizes, many, cutoff, lattice[many], repeats[many])
-        counts[many] = listed.counts
+    for part in found:
+        counts[part.structures] = part.counts
     starts, total = np.cumsum(counts) - counts, int(counts.sum())
     edges, images = np.empty((2, total), dtype=np.int64), np.zeros((total, 3), dtype=np.int64)
-    for block in blocks:
-        block.write(edges, starts)
-    if len(many):
-        place = places(many, listed.counts, starts)
-        edges[:, place], images[place] = listed.edges, listed.images
+    sender, receiver = edges  # as two arrays they are written to twice as fast as through one index of both
+    for part in found:
+        place = _places(part.structures, part.counts, starts)
+        sender[place], receiver[place], *seen = part.pairs()
+        for shifts in seen:
+            images[place] = shifts.T
     return ManyPairs(edges, images, counts)
+
+
+def _places(structures: Integers, counts: Integers, starts: Integers) -> slice | Integers:
+    """Where the pairs of some structures, `counts` (k,) each and one after the other, go; all start at starts (B,)."""
+    begin, total = starts[structures], int(counts.sum())
+    if (np.diff(structures) == 1).all():
+        return slice(int(begin[0]), int(begin[0]) + total)
+    scattered: Integers = np.repeat(begin - (np.cumsum(counts) - counts), counts) + np.arange(total)
+    return scattered
+
+
+def _named(error: CoincidentError, sizes: Integers) -> str:
+    """What coincides, with the number of the structure if there are several, and of the atoms within it."""
+    ends = np.cumsum(sizes)
+    structure = int(np.searchsorted(ends, error.one, side="right"))
+    one, two = (atom - int(ends[structure] - sizes[structure]) for atom in (error.one, error.two))
+    where = f"structure {structure}: " if len(sizes) > 1 else ""
+    which = f"atom {one} and a periodic image of atom {two}" if error.image else f"atoms {one} and {two}"
+    return f"{where}{which} coincide (closer than {COINCIDENT} angstrom)"
 
 
 def _lattices(count: int, cells: NDArray[Any] | None, pbc: NDArray[Any] | None) -> tuple[Floats, Flags]:

@@ -11,8 +11,8 @@ from ase.neighborlist import neighbor_list
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from equimodels.models import all_pairs, cell_lists, neighbours
-from equimodels.models.neighbours import neighbour_pairs, neighbour_pairs_of_many
+from equimodels.models import all_pairs, cell_lists, pair_search
+from equimodels.models.neighbours import Pairs, neighbour_pairs, neighbour_pairs_of_many
 
 CUTOFF = 3.0
 
@@ -83,7 +83,7 @@ def test_an_atom_moved_by_lattice_vectors_keeps_its_neighbours_and_changes_their
     found = neighbour_pairs(x, CUTOFF, cell, pbc)
     moved = neighbour_pairs(x + away @ np.where(np.array(pbc)[:, None], cell, 0), CUTOFF, cell, pbc)
     expected = found.images + away[found.edges[0]] - away[found.edges[1]]
-    assert rows(moved) == rows(neighbours.Pairs(found.edges, expected))
+    assert rows(moved) == rows(Pairs(found.edges, expected))
 
 
 @given(structures)
@@ -107,15 +107,17 @@ def test_neighbours_stay_under_a_rotation(structure):
     assert rows(turned) == rows(neighbour_pairs(x, CUTOFF, cell, pbc))
 
 
-@given(st.lists(structures, max_size=6), st.booleans())
+@given(st.lists(structures, max_size=6), st.booleans(), st.sampled_from([0, 10, 512]))
 @often
-def test_many_structures_give_what_each_gives_alone(several, tiny_blocks):
+def test_many_structures_give_what_each_gives_alone(several, tiny_blocks, small):
     built = [(*random_structure(seed, size, pbc), pbc) for seed, size, pbc in several]
     positions = np.concatenate([np.empty((0, 3)), *(x for x, _, _ in built)])
     sizes = np.array([len(x) for x, _, _ in built], dtype=np.int64)
     cells = np.stack([cell for _, cell, _ in built]) if built else np.empty((0, 3, 3))
     pbc = np.array([pbc for *_, pbc in built], dtype=bool).reshape(-1, 3)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pair_search, "SMALL", small)  # above, by cell lists: none, some or all
+        patch.setattr(pair_search, "TOGETHER", 20_000)
         if tiny_blocks:
             patch.setattr(all_pairs, "BLOCK", 150)
             patch.setattr(all_pairs, "PADDING", 20)
@@ -127,6 +129,20 @@ def test_many_structures_give_what_each_gives_alone(several, tiny_blocks):
     assert found.edges_per_structure.tolist() == [pairs.edges.shape[1] for pairs in alone]
 
 
+@given(st.integers(0, 2**32), st.sampled_from([1, 2, 3, 5, 6, 9]), st.booleans(), st.sampled_from([0, 512]))
+@often
+def test_pairs_of_a_perfect_crystal_count_by_the_rounding_of_their_distance(seed, squared, turned, small):
+    random = np.random.default_rng(seed)
+    turn = np.linalg.qr(random.normal(size=(3, 3)))[0] if turned else np.eye(3)
+    points = random.permutation(np.argwhere(np.ones((3, 3, 3))))[:8] + 3 * random.integers(-1, 2, (8, 3))
+    constant = random.uniform(0.8, 1.2)
+    x, cell = constant * points @ turn, 3 * constant * turn
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pair_search, "SMALL", small)
+        found = neighbour_pairs(x, constant * squared**0.5, cell)
+    assert rows(found) == slow_pairs(x, constant * squared**0.5, cell, (True, True, True))
+
+
 @pytest.mark.parametrize("cutoff", [2.0, 5.0])
 def test_cell_lists_find_bit_by_bit_what_looking_at_all_pairs_finds(monkeypatch, cutoff):
     random = np.random.default_rng(3)
@@ -136,7 +152,7 @@ def test_cell_lists_find_bit_by_bit_what_looking_at_all_pairs_finds(monkeypatch,
     )
     found = []
     for small in (0, 100, 1000):
-        monkeypatch.setattr(neighbours, "SMALL", small)
+        monkeypatch.setattr(pair_search, "SMALL", small)
         found.append(neighbour_pairs_of_many(positions, sizes, cutoff))
     assert found[0].edges.shape[1] > 10_000
     for other in found[1:]:
@@ -146,7 +162,7 @@ def test_cell_lists_find_bit_by_bit_what_looking_at_all_pairs_finds(monkeypatch,
 @pytest.mark.parametrize("small", [0, 512])
 @pytest.mark.parametrize("offset", [0.0, 1e3, 1e7])
 def test_a_pair_a_rounding_error_from_the_cutoff_counts_as_in_the_loop(monkeypatch, small, offset):
-    monkeypatch.setattr(neighbours, "SMALL", small)
+    monkeypatch.setattr(pair_search, "SMALL", small)
     random = np.random.default_rng(0)
     direction = random.normal(size=(400, 3))
     distance = CUTOFF * (1 + random.choice([-1e-9, -1e-12, -2e-16, 0, 2e-16, 1e-12, 1e-9], 400))
