@@ -109,7 +109,7 @@ def _read(pieces: Sequence[Piece], work: Work, context: RunContext, execute: Exe
             return shown | ({"skipped": skipped} if skipped else {})
 
         if found:
-            task.advance(sum(_rows(index) for index in found.values()), **told())
+            task.update(completed=sum(_rows(index) for index in found.values()), **told())
         left = [number for number in range(len(pieces)) if number not in found]
         calls = [(context.store, work, number, pieces[number]) for number in left]
         for _, report in execute(read_piece, calls, context.stop_requested):

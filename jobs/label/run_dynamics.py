@@ -41,7 +41,7 @@ def run_dynamics(
     with context.progress.task("label", total=len(trajectories) * plan.frames, unit="structures", rated=True) as task:
         already = [done(chunk) for chunks in finished.values() for chunk in chunks]
         failed = sum(report.failed for report in already)
-        task.advance(sum(report.kept + report.failed for report in already), failed=failed)
+        task.update(completed=sum(report.kept + report.failed for report in already), failed=failed)
         for report in run_chains(trajectories, pending, last, context.stop_requested):
             failed += report.failed
             task.advance(report.kept + report.failed, failed=failed)

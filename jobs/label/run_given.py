@@ -51,7 +51,8 @@ def run_given(
     with context.progress.task("label", total=splits.kept, unit="structures", rated=True) as task:
         kept = sum(len(index.rows) for index in found.values())
         failed = sum(index.unread_count for index in found.values())
-        task.advance(kept + failed, failed=failed)
+        # Not advanced: what is there says nothing about how fast this attempt is.
+        task.update(completed=kept + failed, failed=failed)
         for number, index in run_chunks(work, pending, context.stop_requested):
             found[number] = index
             kept, failed = kept + len(index.rows), failed + index.unread_count

@@ -2,10 +2,16 @@
 
 Rows are read by `Dataset.read_group` in the worker, so that checksums and retries are the dataset's own, and staged by
 it, so that what is finished survives.
+
+Ray Data is not the fastest to begin: 20,000 structures with neighbour lists on 2 CPUs took 11.2 s in a new session, of
+which 8.7 s until the first row group, and plain Ray tasks 4.8 s and 4.1 s (benchmarks/prepare_ray_data.py, on a machine
+that others used as well). It is used for what a large preparation needs then: pools of actors that keep their models,
+a bounded number of row groups under way, workers that are replaced, and more of them as a cluster grows.
 """
 
 import json
 import logging
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -17,14 +23,14 @@ from cluster.errors import UserError
 from jobs.prepare.group import Done, Preparation, Work
 from jobs.spec.prepare import PrepareWorkers
 
-_SCHEMA = pa.schema([*((name, pa.int64()) for name in ("number", "rows", "dropped")), ("refused", pa.string())])
+_SCHEMA = pa.schema([*((name, pa.int64()) for name in ("number", "rows", "dropped")), ("error", pa.string())])
 _BLOCKS = 4096  # at most; each is an object of its own that the driver puts into the object store
 
 
 class Worker:
     """A process that keeps its models from one row group to the next.
 
-    What is the user's to put right goes back as a row: raised here, Ray Data would log its own traces around it.
+    Errors go back as rows: raised here, Ray Data would log its own traces around them and hide what they say.
     """
 
     def __init__(self, work: Work) -> None:
@@ -40,18 +46,21 @@ class Worker:
             return asdict(self._preparation.prepare(number))
         except UserError as error:
             said = {"message": error.message, "allowed": error.allowed, "hint": error.hint}
-            return {"number": number, "rows": 0, "dropped": 0, "refused": json.dumps(said)}
+        except Exception:
+            said = {"trace": traceback.format_exc()}
+        return {"number": number, "rows": 0, "dropped": 0, "error": json.dumps(said)}
 
 
-_kept: dict[str, Worker] = {}  # by the digest of the work; one, of the run that came last
+_kept: dict[tuple[str, ...], Worker] = {}  # by run and digest of the work; one, of the run that came last
 
 
 def prepare_batch(batch: pa.Table, work: Work) -> pa.Table:
     """The same in whichever process Ray has free: it opens the dataset once and keeps it."""
-    if work.digest not in _kept:
+    key = work.store, work.run, work.digest
+    if key not in _kept:
         _kept.clear()
-        _kept[work.digest] = Worker(work)
-    return _kept[work.digest](batch)
+        _kept[key] = Worker(work)
+    return _kept[key](batch)
 
 
 def on_ray_data(
@@ -65,11 +74,13 @@ def on_ray_data(
     import ray.data  # takes a second, and only here is it needed
 
     _hush()
-    capacity = int(ray.cluster_resources().get("CPU", 1))
-    size = min(len(numbers), workers.number or capacity)
+    there = ray.cluster_resources()
+    capacity = there.get("CPU", 1)
     options: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": 1}
     if workers.gpus:
         options["num_gpus"] = workers.gpus
+        capacity = min(capacity, there.get("GPU", 0) / workers.gpus)
+    size = min(len(numbers), workers.number or max(1, int(capacity)))
     # The numbers are in the object store before anything starts. Were they a source to read (`ray.data.range`), the
     # tasks that read it would wait for ever for the CPUs that the actors of a small cluster hold.
     groups = ray.data.from_items([{"number": n} for n in numbers], override_num_blocks=min(len(numbers), _BLOCKS))
@@ -81,12 +92,18 @@ def on_ray_data(
         flow = groups.map_batches(prepare_batch, fn_kwargs={"work": work}, compute=tasks, **options)
     for batch in flow.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for row in batch.to_pylist():
-            refused = row.pop("refused")
-            if refused is not None:
-                raise UserError(**json.loads(refused))
+            error = row.pop("error")
+            if error is not None:
+                raise _error(row["number"], json.loads(error))
             yield Done(**row)
         if stop_requested():
             return
+
+
+def _error(number: int, said: dict[str, Any]) -> Exception:
+    if "trace" in said:
+        return RuntimeError(f"row group {number} cannot be prepared:\n{said['trace']}")
+    return UserError(said["message"], allowed=said["allowed"], hint=said["hint"])
 
 
 def _hush() -> None:

@@ -123,8 +123,8 @@ def prepare_groups(spec: PrepareSpec, work: Work, dataset: Dataset, context: Run
     keeps = any(STEPS[step.name].slow for step in work.steps)
     with context.progress.task("prepare", total=len(dataset), unit="rows", rated=True) as task:
         dropped = sum(_dropped(list(found.values())).values())
-        if found:
-            task.advance(sum(index.about["read"] for index in found.values()), dropped=dropped)
+        if found:  # not advanced: what is there says nothing about how fast this attempt is
+            task.update(completed=sum(index.about["read"] for index in found.values()), dropped=dropped)
         for done in flow(work, left, spec.workers, keeps, context.stop_requested) if left else ():
             dropped += done.dropped
             task.advance(done.rows, dropped=dropped)
