@@ -75,9 +75,10 @@ class StructureForm:
         return found
 
     def batch(self, rows: Rows) -> LabelledGraph | AtomGraph:
-        """Lengths in torch's default type, energies float64."""
-        dtype = torch.get_default_dtype()
-        positions = torch.from_numpy(rows["positions"].values).to(dtype)
+        """Lengths in float64 where that is torch's default type, else in float32; energies in float64."""
+        # Cast by numpy: for arrays of a batch's size torch takes twice as long.
+        dtype = np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
+        positions = torch.from_numpy(rows["positions"].values.astype(dtype))
         if self.cutoff is None:
             edges, shifts = torch.empty((2, 0), dtype=torch.int64), positions.new_zeros(0, 3)
         else:
@@ -85,7 +86,7 @@ class StructureForm:
             edges = torch.from_numpy(pairs)
             if "cell" in rows:
                 cells = np.repeat(rows["cell"].values, counts, axis=0)
-                shifts = torch.from_numpy(np.einsum("es,esx->ex", images, cells)).to(dtype)
+                shifts = torch.from_numpy(np.einsum("es,esx->ex", images, cells).astype(dtype))
             else:
                 shifts = positions.new_zeros(len(images), 3)
         graph = AtomGraph(
@@ -99,7 +100,7 @@ class StructureForm:
         if "forces" not in rows:
             return graph
         energy = torch.from_numpy(rows["energy"].values)
-        return LabelledGraph(graph, energy, torch.from_numpy(rows["forces"].values).to(dtype))
+        return LabelledGraph(graph, energy, torch.from_numpy(rows["forces"].values.astype(dtype)))
 
 
 def _pairs(rows: Rows, cutoff: float) -> tuple[Integers, Integers, Integers]:
