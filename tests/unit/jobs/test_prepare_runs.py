@@ -28,7 +28,7 @@ from jobs.ingest.schedule import in_turn
 from jobs.ingest.structures import Structure, structure_columns
 from jobs.prepare import group
 from jobs.prepare.group import Done, Preparation, Work
-from jobs.prepare.neighbours import with_neighbours
+from jobs.prepare.pairs import with_neighbours
 from jobs.prepare.run import run
 from jobs.spec.prepare import PrepareSpec
 
