@@ -3,10 +3,10 @@
 Rows are read by `Dataset.read_group` in the worker, so that checksums and retries are the dataset's own, and staged by
 it, so that what is finished survives.
 
-Ray Data is not the fastest to begin: 20,000 structures with neighbour lists on 2 CPUs took 11.2 s in a new session, of
-which 8.7 s until the first row group, and plain Ray tasks 4.8 s and 4.1 s (benchmarks/prepare_ray_data.py, on a machine
-that others used as well). It is used for what a large preparation needs then: pools of actors that keep their models,
-a bounded number of row groups under way, workers that are replaced, and more of them as a cluster grows.
+Ray Data is slower to begin than plain Ray tasks: 20,000 structures with neighbour lists on 2 CPUs took 8.5 s in a new
+session, 7.0 s of them until the first row group, against 5.8 s and 4.5 s; then 12,000 rows/s against 15,000
+(benchmarks/prepare_ray_data.py, others used the machine as well). It is used for what a large preparation needs: pools
+of actors that keep their models, a bounded number of row groups under way, workers that are replaced.
 """
 
 import json
