@@ -25,8 +25,7 @@ from jobs.data.rows import Rows
 from jobs.data.windows import ROW, Windows
 
 KEEP_BYTES = 256 << 20
-_AT_ONCE = 512  # samples in the batches that one task of a thread makes: a hand-over costs as much as a small batch
-_QUEUED = 4  # such tasks ahead of the consumer
+_QUEUED = 4  # tasks that are ahead of the consumer, each of so many rows as the form prepares at once
 
 
 @dataclass(frozen=True)
@@ -119,8 +118,13 @@ class Reader:
             try:
                 with Ahead(self._tasks(pool), _QUEUED) as tasks:
                     for task in tasks:
-                        for batch, rows, after in task.result():
-                            self._last, self._position = rows, after
+                        prepared, pieces = task.result()
+                        at = 0
+                        for piece in pieces:
+                            own = prepared.slice(at, at + len(piece))
+                            at += len(piece)
+                            batch = self._form.batch(own)
+                            self._last, self._position = own[ROW].values, piece.after
                             yield batch
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -128,29 +132,25 @@ class Reader:
         if self._position.consumed:
             self._position = self._position.moved(self.samples - self._position.consumed, self.samples)
 
-    def _tasks(self, pool: ThreadPoolExecutor) -> Iterator[Future[list[tuple[Any, Integers, Position]]]]:
-        """The making of batches, a few in a task, in the order of the batches."""
+    def _tasks(self, pool: ThreadPoolExecutor) -> Iterator[Future[tuple[Rows, list[Piece]]]]:
+        """The preparation of batches, several in a task, in the order of the batches."""
         waiting: list[Piece] = []
-        wanted = 1  # samples of the next task: the first batch does not wait for others
+        held, wanted = 0, 1  # samples of the task that is filled; the first batch does not wait for others
         with closing(self._pieces(pool)) as pieces:
             for piece in pieces:
                 waiting.append(piece)
-                if sum(map(len, waiting)) >= wanted:
-                    yield pool.submit(self._made, waiting)
-                    waiting, wanted = [], min(2 * wanted, _AT_ONCE)
+                held += len(piece)
+                if held >= wanted:
+                    yield pool.submit(self._prepared, waiting)
+                    waiting, held, wanted = [], 0, min(8 * wanted, self._form.at_once)
         if waiting:
-            yield pool.submit(self._made, waiting)
+            yield pool.submit(self._prepared, waiting)
 
-    def _made(self, pieces: list[Piece]) -> list[tuple[Any, Integers, Position]]:
-        """The batches of the pieces, their rows taken from each window all at once."""
-        parts = [part for piece in pieces for part in piece.parts]
-        taken = [run[0][0].take(np.concatenate([rows for _, rows in run])) for run in _runs(parts)]
-        rows, made, at = Rows.join(taken), [], 0
-        for piece in pieces:
-            own = rows.slice(at, at + len(piece))
-            made.append((self._form.batch(own), own[ROW].values, piece.after))
-            at += len(piece)
-        return made
+    def _prepared(self, pieces: list[Piece]) -> tuple[Rows, list[Piece]]:
+        """The rows of the pieces, one piece after another, taken from each window all at once."""
+        runs = _runs([part for piece in pieces for part in piece.parts])
+        taken = [run[0][0].take(np.concatenate([rows for _, rows in run])) for run in runs]
+        return self._form.prepare(Rows.join(taken)), pieces
 
     def _pieces(self, pool: ThreadPoolExecutor) -> Generator[Piece, None, None]:
         """This rank's shares of the stream, from the position on."""

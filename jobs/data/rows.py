@@ -84,6 +84,10 @@ class Rows:
             columns[name] = Column(np.take(column.values, source, axis=0), offsets)
         return Rows(len(rows), columns)
 
+    def replaced(self, **columns: Column) -> "Rows":
+        """The rows with some columns changed or added."""
+        return Rows(self.count, {**self.columns, **columns})
+
     @classmethod
     def join(cls, parts: Sequence["Rows"]) -> "Rows":
         """The rows of all parts, one after another. Raises ValueError where there is none."""

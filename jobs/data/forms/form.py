@@ -12,7 +12,16 @@ from jobs.data.rows import Column, Integers, Rows
 
 
 class Form(Protocol):
-    """One kind of sample, from a table to a batch. Shared by threads, so it holds no state."""
+    """One kind of sample, from a table to a batch. Shared by threads, so it holds no state.
+
+    Threads decode and prepare many rows at a time, in a few long calls of numpy that run beside each other; batches are
+    then cut from them by the one thread that consumes them, since short calls would only wait for the interpreter.
+    """
+
+    @property
+    def at_once(self) -> int:
+        """How many rows are prepared together."""
+        ...
 
     def columns(self, schema: pa.Schema) -> list[str]:
         """The columns of the dataset that are read. Raises UserError where one is missing."""
@@ -26,8 +35,12 @@ class Form(Protocol):
         """What each row weighs against a budget, (n,) for each quantity. Raises UserError for an unknown one."""
         ...
 
+    def prepare(self, rows: Rows) -> Rows:
+        """Everything that costs: types, neighbours. The rows of several batches, taken from their windows."""
+        ...
+
     def batch(self, rows: Rows) -> Any:
-        """The batch that objectives expect, as tensors."""
+        """The batch that objectives expect, as tensors over the memory of prepared rows."""
         ...
 
 

@@ -46,13 +46,18 @@ class ImageForm:
         """Images all weigh the same: their batches are counted."""
         raise UserError("images have no atoms or edges to limit", hint="give the number of images of a batch")
 
+    @property
+    def at_once(self) -> int:
+        """Pixels are only copied and scaled."""
+        return 2048
+
+    def prepare(self, rows: Rows) -> Rows:
+        """Pixels in the type of models."""
+        return rows if self.raw else rows.replaced(pixels=Column(as_floats(rows["pixels"].values)))
+
     def batch(self, rows: Rows) -> ImageBatch:
-        """Pixels in torch's default type, labels int64."""
+        """Pixels float32, or as they are in the dataset; labels int64."""
         pixels = torch.from_numpy(rows["pixels"].values)
-        if not self.raw:
-            bytes_given = pixels.dtype == torch.uint8
-            pixels = pixels.to(torch.get_default_dtype())
-            pixels = pixels.div_(BRIGHTEST) if bytes_given else pixels
         if "label" not in rows:
             return ImageBatch(pixels, torch.full((len(rows),), UNLABELLED))
         return ImageBatch(pixels, torch.from_numpy(rows["label"].values))

@@ -37,6 +37,15 @@ class PlainForm:
             raise UserError("only point clouds can be limited, by atoms", hint="give the number of samples of a batch")
         return {"atoms": rows["positions"].lengths // _POINT}
 
+    @property
+    def at_once(self) -> int:
+        """Rows are only copied."""
+        return 4096
+
+    def prepare(self, rows: Rows) -> Rows:
+        """The rows as they are."""
+        return rows
+
     def batch(self, rows: Rows) -> dict[str, Tensor | tuple[Tensor, Tensor]]:
         """Types are those of the dataset."""
         found: dict[str, Tensor | tuple[Tensor, Tensor]] = {}

@@ -74,33 +74,56 @@ class StructureForm:
             found["edges"] = _pairs(rows, self.cutoff)[2]
         return found
 
-    def batch(self, rows: Rows) -> LabelledGraph | AtomGraph:
-        """Lengths in float64 where that is torch's default type, else in float32; energies in float64."""
-        # Cast by numpy: for arrays of a batch's size torch takes twice as long.
+    @property
+    def at_once(self) -> int:
+        """Edges take more memory than atoms, and more time to find."""
+        return 4096 if self.cutoff is None else 512
+
+    def prepare(self, rows: Rows) -> Rows:
+        """Lengths in float64 where that is torch's default type, else in float32; edges numbered through all rows."""
         dtype = np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
-        positions = torch.from_numpy(rows["positions"].values.astype(dtype))
-        if self.cutoff is None:
-            edges, shifts = torch.empty((2, 0), dtype=torch.int64), positions.new_zeros(0, 3)
-        else:
-            pairs, images, counts = _pairs(rows, self.cutoff)
-            edges = torch.from_numpy(pairs)
+        numbers = rows["numbers"]
+        atoms = numbers.offsets
+        assert atoms is not None
+        new = {
+            "numbers": Column(numbers.values.astype(np.int64), atoms),
+            "owner": Column(np.repeat(np.arange(len(rows)), numbers.lengths), atoms),
+            "first": Column(atoms[:-1]),  # number of the first atom of each structure
+        }
+        for name in ("positions", "forces"):
+            if name in rows:
+                new[name] = Column(rows[name].values.astype(dtype), atoms)
+        if self.cutoff is not None:
+            edges, images, counts = _pairs(rows, self.cutoff)
+            ends = np.concatenate([[0], np.cumsum(counts)])
+            new |= {"sender": Column(edges[0], ends), "receiver": Column(edges[1], ends)}
             if "cell" in rows:
-                cells = np.repeat(rows["cell"].values, counts, axis=0)
-                shifts = torch.from_numpy(np.einsum("es,esx->ex", images, cells).astype(dtype))
-            else:
-                shifts = positions.new_zeros(len(images), 3)
+                shifts = np.einsum("es,esx->ex", images, np.repeat(rows["cell"].values, counts, axis=0))
+                new["shifts"] = Column(shifts.astype(dtype), ends)
+        return rows.replaced(**new)
+
+    def batch(self, rows: Rows) -> LabelledGraph | AtomGraph:
+        """Energies in float64."""
+        positions = torch.from_numpy(rows["positions"].values)
+        edges = np.empty((2, 0 if self.cutoff is None else len(rows["sender"].values)), dtype=np.int64)
+        if self.cutoff is not None:
+            first = rows["first"].values[0]
+            np.subtract(rows["sender"].values, first, out=edges[0])
+            np.subtract(rows["receiver"].values, first, out=edges[1])
+        owner = rows["owner"].values
         graph = AtomGraph(
-            numbers=torch.from_numpy(rows["numbers"].values.astype(np.int64)),
+            numbers=torch.from_numpy(rows["numbers"].values),
             positions=positions,
-            edges=edges,
-            shifts=shifts,
-            owner=torch.from_numpy(np.repeat(np.arange(len(rows)), rows["numbers"].lengths)),
+            edges=torch.from_numpy(edges),
+            shifts=torch.from_numpy(rows["shifts"].values)
+            if "shifts" in rows
+            else positions.new_zeros(edges.shape[1], 3),
+            owner=torch.from_numpy(owner - owner[0]),
             structures=len(rows),
         )
         if "forces" not in rows:
             return graph
-        energy = torch.from_numpy(rows["energy"].values)
-        return LabelledGraph(graph, energy, torch.from_numpy(rows["forces"].values.astype(dtype)))
+        return LabelledGraph(graph, torch.from_numpy(rows["energy"].values), torch.from_numpy(rows["forces"].values))
 
 
 def _pairs(rows: Rows, cutoff: float) -> tuple[Integers, Integers, Integers]:

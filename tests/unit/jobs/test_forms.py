@@ -62,7 +62,7 @@ def one_by_one(table: pa.Table, rows: Sequence[int]) -> AtomGraph:
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3], [2, 0], [1]])
 def test_a_batch_of_structures_is_the_graph_of_each_side_by_side(rows: list[int], periodic: bool) -> None:
     table, form = structures(periodic=periodic), StructureForm(CUTOFF)
-    batch = form.batch(form.decode(table).take(np.array(rows)))
+    batch = form.batch(form.prepare(form.decode(table).take(np.array(rows))))
     expected = one_by_one(table, rows)
     for name in ("numbers", "positions", "edges", "shifts", "owner"):
         torch.testing.assert_close(getattr(batch.graph, name), getattr(expected, name), rtol=0, atol=1e-6)
@@ -72,12 +72,22 @@ def test_a_batch_of_structures_is_the_graph_of_each_side_by_side(rows: list[int]
     torch.testing.assert_close(batch.forces.double(), torch.from_numpy(forces), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("periodic", [False, True])
+def test_batches_cut_from_rows_that_were_prepared_together_are_those_prepared_alone(periodic: bool) -> None:
+    table, form = structures(periodic=periodic), StructureForm(CUTOFF)
+    together = form.prepare(form.decode(table).take(np.array([3, 0, 2, 1])))
+    for start, stop, rows in ((0, 2, [3, 0]), (2, 3, [2]), (1, 4, [0, 2, 1])):
+        batch, expected = form.batch(together.slice(start, stop)), one_by_one(table, rows)
+        for name in ("numbers", "positions", "edges", "shifts", "owner"):
+            torch.testing.assert_close(getattr(batch.graph, name), getattr(expected, name), rtol=0, atol=1e-6)
+
+
 def test_neighbours_that_are_stored_are_those_that_are_found() -> None:
     with_pairs, without = structures(stored=True), structures()
     form = StructureForm(CUTOFF)
     assert "edges" in form.columns(with_pairs.schema)
-    stored = form.batch(form.decode(with_pairs).take(np.array([2, 0, 3]))).graph
-    found = form.batch(form.decode(without).take(np.array([2, 0, 3]))).graph
+    stored = form.batch(form.prepare(form.decode(with_pairs).take(np.array([2, 0, 3])))).graph
+    found = form.batch(form.prepare(form.decode(without).take(np.array([2, 0, 3])))).graph
     assert torch.equal(stored.edges, found.edges)
     assert torch.equal(stored.shifts, found.shifts)
 
@@ -91,7 +101,7 @@ def test_without_labels_batches_are_bare_graphs() -> None:
     form = StructureForm()
     table = structures().drop_columns(["energy", "forces"])
     assert form.columns(table.schema) == ["numbers", "positions"]
-    graph = form.batch(form.decode(table).take(np.arange(4)))
+    graph = form.batch(form.prepare(form.decode(table).take(np.arange(4))))
     assert isinstance(graph, AtomGraph)
     assert graph.edges.shape == (2, 0)
 
@@ -105,17 +115,17 @@ def test_bytes_of_images_become_numbers_from_0_to_1() -> None:
     pixels = np.arange(2 * 12, dtype=np.uint8).reshape(2, 1, 3, 4) * 10
     table = pa.table({"pixels": tensor_array(pixels), "label": [3, 1]})
     form = ImageForm()
-    batch = form.batch(form.decode(table).take(np.arange(2)))
+    batch = form.batch(form.prepare(form.decode(table).take(np.arange(2))))
     torch.testing.assert_close(batch.pixels, torch.from_numpy(pixels).float() / 255)
     assert batch.labels.tolist() == [3, 1]
     raw = ImageForm(raw=True)
-    assert torch.equal(raw.batch(raw.decode(table).take(np.arange(2))).pixels, torch.from_numpy(pixels))
+    assert torch.equal(raw.batch(raw.prepare(raw.decode(table).take(np.arange(2)))).pixels, torch.from_numpy(pixels))
 
 
 def test_images_without_labels_have_the_label_minus_one() -> None:
     table = pa.table({"pixels": tensor_array(np.ones((2, 1, 3, 4), dtype=np.float32))})
     form = ImageForm()
-    batch = form.batch(form.decode(table.select(form.columns(table.schema))).take(np.arange(2)))
+    batch = form.batch(form.prepare(form.decode(table.select(form.columns(table.schema))).take(np.arange(2))))
     assert isinstance(batch, ImageBatch)
     assert batch.labels.tolist() == [-1, -1]
 
@@ -126,7 +136,7 @@ def test_plain_columns_are_tensors_and_ragged_ones_come_with_their_lengths() -> 
     table = pa.table({"id": ["a", "b", "c"], "x": [1, 2, 3], "features": lists, "values": values})
     form = PlainForm()
     assert form.columns(table.schema) == ["x", "features", "values"]
-    batch = form.batch(form.decode(table.select(form.columns(table.schema))).take(np.array([2, 0])))
+    batch = form.batch(form.prepare(form.decode(table.select(form.columns(table.schema))).take(np.array([2, 0]))))
     assert batch["x"].tolist() == [3, 1]
     assert [part.tolist() for part in batch["features"]] == [[4.0, 1.0, 2.0, 3.0], [1, 3]]
     assert batch["values"].tolist() == [[[4.0, 5.0]], [[0.0, 1.0]]]
