@@ -4,7 +4,7 @@ Everything that happens to samples on their way to a batch (choosing, cutting, j
 here, never a Python loop over rows. Shapes: n rows, N values of a ragged column.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -89,21 +89,25 @@ class Rows:
         return Rows(self.count, {**self.columns, **columns})
 
     @classmethod
-    def join(cls, parts: Sequence["Rows"]) -> "Rows":
-        """The rows of all parts, one after another. Raises ValueError where there is none."""
+    def join(cls, parts: Sequence["Rows"], each: Callable[..., Iterable[Any]] = map) -> "Rows":
+        """The rows of all parts, one after another. Raises ValueError where there is none.
+
+        each: `map`, or that of a pool of threads, to which each column is a task.
+        """
         if not parts:
             raise ValueError("nothing to join")
         if len(parts) == 1:
             return parts[0]
+        values = each(lambda name: np.concatenate([part[name].values for part in parts]), parts[0].columns)
         joined: dict[int, Integers] = {}
         columns = {}
-        for name, first in parts[0].columns.items():
+        for (name, first), value in zip(parts[0].columns.items(), values, strict=True):
             offsets = None
             if first.offsets is not None:
                 if id(first.offsets) not in joined:
                     joined[id(first.offsets)] = _ends(np.concatenate([part[name].lengths for part in parts]))
                 offsets = joined[id(first.offsets)]
-            columns[name] = Column(np.concatenate([part[name].values for part in parts]), offsets)
+            columns[name] = Column(value, offsets)
         return cls(sum(part.count for part in parts), columns)
 
 

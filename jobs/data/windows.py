@@ -66,7 +66,7 @@ class Windows:
                 window, futures = waiting.pop(0)
                 parts = [future.result() for future in futures]
                 self._remember(window.groups, parts)
-                yield Shuffled(window, Rows.join(parts), rows_in_order(window, self._order))
+                yield Shuffled(window, Rows.join(parts, pool.map), rows_in_order(window, self._order))
         finally:
             for _, futures in waiting:
                 for future in futures:
