@@ -30,10 +30,10 @@ _QUEUED = 4  # tasks that are ahead of the consumer, each of so many rows as the
 
 @dataclass(frozen=True)
 class Piece:
-    """A share of this rank: which rows of which windows, and where all ranks are after the step that it belongs to."""
+    """A share of this rank: which rows of which windows, and how many samples all ranks have had after its step."""
 
     parts: list[tuple[Rows, Integers]]
-    after: Position
+    after: int  # since the iteration began
 
     def __len__(self) -> int:
         return sum(len(rows) for _, rows in self.parts)
@@ -81,7 +81,8 @@ class Reader:
             raise UserError(f"dataset {dataset.manifest.ref} has no {split} split")
         # Of a folder two threads read faster than one core decodes; a bucket answers more at a time.
         self._threads = threads or (8 if dataset.store.local_path("datasets") is None else 2)
-        self._position = Position(0, 0, dataset.manifest.digest, split, seed, window, shuffle)
+        self._start = Position(0, 0, dataset.manifest.digest, split, seed, window, shuffle)
+        self._given = 0  # samples since the start
         self._last: Integers = np.empty(0, dtype=np.int64)
 
     @property
@@ -93,6 +94,10 @@ class Reader:
     def consumed(self) -> int:
         """Samples that all ranks have been given since the first epoch began."""
         return self._position.epoch * self.samples + self._position.consumed
+
+    @property
+    def _position(self) -> Position:
+        return self._start.moved(self._given, self.samples)
 
     @property
     def rows(self) -> Integers:
@@ -110,10 +115,11 @@ class Reader:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on there. Costs no reading. Raises UserError for the state of another dataset, split, seed or order."""
         position = Position.from_json(state)
-        self._position.require_same_stream(position)
-        self._position = position
+        self._start.require_same_stream(position)
+        self._start, self._given = position, 0
 
     def __iter__(self) -> Generator[Any, None, None]:
+        self._start, self._given = self._position, 0
         with ThreadPoolExecutor(self._threads, "equi-decode") as pool:
             try:
                 with Ahead(self._tasks(pool), _QUEUED) as tasks:
@@ -124,13 +130,12 @@ class Reader:
                             own = prepared.slice(at, at + len(piece))
                             at += len(piece)
                             batch = self._form.batch(own)
-                            self._last, self._position = own[ROW].values, piece.after
+                            self._last, self._given = own[ROW].values, piece.after
                             yield batch
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
         # A rank without a share of the last step is at the end all the same.
-        if self._position.consumed:
-            self._position = self._position.moved(self.samples - self._position.consumed, self.samples)
+        self._given += -self._position.consumed % self.samples
 
     def _tasks(self, pool: ThreadPoolExecutor) -> Iterator[Future[tuple[Rows, list[Piece]]]]:
         """The preparation of batches, several in a task, in the order of the batches."""
@@ -154,7 +159,7 @@ class Reader:
 
     def _pieces(self, pool: ThreadPoolExecutor) -> Generator[Piece, None, None]:
         """This rank's shares of the stream, from the position on."""
-        at = self._position
+        at, given = self._start, 0
         end = None if self._epochs is None else at.epoch + self._epochs
         cutter, share = self._batch.cutter(self._world), 0  # share: number of the open one within its step
         begun: list[tuple[Rows, Integers]] = []  # this rank's share, until the step is complete
@@ -171,11 +176,11 @@ class Reader:
                         break
                     share += 1
                     if share == self._world:
-                        yield Piece(begun, at.moved(last, self.samples))
+                        yield Piece(begun, given + last)
                         share, begun = 0, []
-                at = at.moved(len(order), self.samples)
+                at, given = at.moved(len(order), self.samples), given + len(order)
         if begun:
-            yield Piece(begun, at)
+            yield Piece(begun, given)
 
     def _weights(self, rows: Rows, order: Integers) -> dict[str, Integers]:
         """What each sample of a window weighs. Raises UserError for one that exceeds the budget by itself."""

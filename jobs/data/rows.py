@@ -5,9 +5,8 @@ here, never a Python loop over rows. Shapes: n rows, N values of a ragged column
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,7 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """values: (n, ...). With offsets, (n + 1,) ascending, values: (N, ...), row i is values[offsets[i]:offsets[i + 1]].
 
     Ragged columns of the same lengths (the atoms of a structure) share one offsets array; it is worked on once.
@@ -33,12 +31,13 @@ class Column:
         return np.diff(self.offsets)
 
 
-@dataclass(frozen=True)
 class Rows:
-    """`count` rows, by column name."""
+    """`count` rows, by column name. Never changed; a plain class because slices of it are made for every batch."""
 
-    count: int
-    columns: Mapping[str, Column]
+    __slots__ = ("columns", "count")
+
+    def __init__(self, count: int, columns: Mapping[str, Column]) -> None:
+        self.count, self.columns = count, columns
 
     def __len__(self) -> int:
         return self.count
@@ -49,7 +48,7 @@ class Rows:
     def __contains__(self, name: str) -> bool:
         return name in self.columns
 
-    @cached_property
+    @property
     def nbytes(self) -> int:
         """Bytes of memory that the columns take."""
         arrays = {id(array): array for c in self.columns.values() for array in (c.values, c.offsets)}
@@ -59,15 +58,15 @@ class Rows:
         """Rows start to stop; values are views of the same memory."""
         moved: dict[int, tuple[int, int, Integers]] = {}
         columns = {}
-        for name, column in self.columns.items():
-            if column.offsets is None:
-                columns[name] = Column(column.values[start:stop])
+        for name, (values, ends) in self.columns.items():
+            if ends is None:
+                columns[name] = Column(values[start:stop])
                 continue
-            if id(column.offsets) not in moved:
-                first, last = int(column.offsets[start]), int(column.offsets[stop])
-                moved[id(column.offsets)] = first, last, column.offsets[start : stop + 1] - first
-            first, last, offsets = moved[id(column.offsets)]
-            columns[name] = Column(column.values[first:last], offsets)
+            found = moved.get(id(ends))
+            if found is None:
+                first, last = int(ends[start]), int(ends[stop])
+                found = moved[id(ends)] = first, last, ends[start : stop + 1] - first
+            columns[name] = Column(values[found[0] : found[1]], found[2])
         return Rows(stop - start, columns)
 
     def take(self, rows: Integers) -> "Rows":
@@ -92,22 +91,27 @@ class Rows:
     def join(cls, parts: Sequence["Rows"], each: Callable[..., Iterable[Any]] = map) -> "Rows":
         """The rows of all parts, one after another. Raises ValueError where there is none.
 
-        each: `map`, or that of a pool of threads, to which each column is a task.
+        each: `map`, or that of a pool of threads, to which each column of each part is a task.
         """
         if not parts:
             raise ValueError("nothing to join")
         if len(parts) == 1:
             return parts[0]
-        values = each(lambda name: np.concatenate([part[name].values for part in parts]), parts[0].columns)
         joined: dict[int, Integers] = {}
-        columns = {}
-        for (name, first), value in zip(parts[0].columns.items(), values, strict=True):
+        columns, copies = {}, []
+        for name, first in parts[0].columns.items():
+            arrays = [part[name].values for part in parts]
+            ends = np.cumsum([0, *map(len, arrays)])
+            values = np.empty((ends[-1], *first.values.shape[1:]), np.result_type(*arrays))
+            copies += [(values[start:stop], array) for array, (start, stop) in zip(arrays, pairwise(ends), strict=True)]
             offsets = None
             if first.offsets is not None:
                 if id(first.offsets) not in joined:
                     joined[id(first.offsets)] = _ends(np.concatenate([part[name].lengths for part in parts]))
                 offsets = joined[id(first.offsets)]
-            columns[name] = Column(value, offsets)
+            columns[name] = Column(values, offsets)
+        for _ in each(lambda copy: np.copyto(*copy), copies):
+            pass
         return cls(sum(part.count for part in parts), columns)
 
 
