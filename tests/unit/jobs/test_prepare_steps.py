@@ -188,7 +188,7 @@ def test_a_batch_from_stored_neighbours_is_the_batch_that_finds_them(periodic: b
     assert "edges" not in StructureForm(cutoff=CUTOFF + 0.1).columns(stored.schema)
     shuffled = np.random.default_rng(0).permutation(30)
     decoded = (form.decode(table.select(form.columns(table.schema))) for table in (plain, stored))
-    one, other = (form.batch(rows.take(shuffled)).graph for rows in decoded)
+    one, other = (form.batch(form.prepare(rows.take(shuffled))).graph for rows in decoded)
     for name in ("edges", "shifts", "positions", "owner"):
         torch.testing.assert_close(getattr(other, name), getattr(one, name), rtol=0, atol=0)
 
