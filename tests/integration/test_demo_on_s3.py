@@ -13,7 +13,7 @@ from cluster.registry import resolve
 from cluster.runs import list_runs
 from cluster.store import open_store
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(400)]
 TINY = Path(__file__).with_name("tiny")
 
 SCRIPT = """

@@ -112,6 +112,7 @@ def test_a_run_on_a_cluster_is_followed_to_its_end_and_its_log_outlives_the_job(
     assert "exists already" in equi.refused("submit", "label.yaml", "--id", "good")
 
 
+@pytest.mark.slow
 def test_a_run_on_a_cluster_is_stopped_and_resumed_from_what_it_had_finished(equi, store):
     equi.ok("submit", "label.yaml", "--id", "long", "--set", "sampling.params.frames=1000")
     wait_for(lambda: frames_done(store, "long") > 0)

@@ -80,6 +80,7 @@ def test_the_tiny_spec_is_prepared_through_ray_data(
     assert "Execution plan" not in told.out + told.err
 
 
+@pytest.mark.slow
 def test_a_model_is_loaded_by_actors_and_says_the_same_of_every_row(
     store: Store, session: Session, tmp_path: Path
 ) -> None:
