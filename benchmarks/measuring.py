@@ -204,12 +204,12 @@ def write(report: Report, options: argparse.Namespace) -> None:
         "quick": options.quick,
     }
     if options.shares:  # something was timed
-        others = statistics.median(options.shares)
         facts |= {
             "rounds": options.rounds,
             "load": round(os.getloadavg()[0], 2),
-            "cores_used_by_others": round(others, 2),
-            "contended": others > BUSY,
+            "cores_used_by_others": round(statistics.median(options.shares), 2),
+            "most_used_by_others": round(max(options.shares), 2),
+            "contended": max(options.shares) > BUSY,
         }
     goals = [{**asdict(goal), "reached": goal.reached} for goal in report.goals]
     content = {"benchmark": report.name, **facts, "settings": report.settings, "tables": report.tables, "goals": goals}
@@ -227,7 +227,8 @@ def _markdown(report: Report, facts: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     busy = ""
     if "rounds" in facts:
-        others = f"others used {facts['cores_used_by_others']} cores meanwhile (load {facts['load']}, our own included)"
+        used = f"others used {facts['cores_used_by_others']} cores meanwhile, {facts['most_used_by_others']} at most"
+        others = f"{used} (load {facts['load']}, our own included)"
         busy = f"{facts['rounds']} rounds; {others}{': CONTENDED' if facts['contended'] else ''}.\n"
     lines = [
         f"# {report.title}",
