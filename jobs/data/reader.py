@@ -25,6 +25,7 @@ from jobs.data.rows import Rows
 from jobs.data.windows import ROW, Windows
 
 KEEP_BYTES = 256 << 20
+_TASK_BYTES = 8 << 20  # of rows as they are in the dataset; large images become several times as much
 _QUEUED = 4  # tasks that are ahead of the consumer, each of so many rows as the form prepares at once
 
 
@@ -145,7 +146,9 @@ class Reader:
             for piece in pieces:
                 waiting.append(piece)
                 held += len(piece)
-                if held >= wanted:
+                window, _ = piece.parts[0]
+                fitting = _TASK_BYTES * len(window) // max(window.nbytes, 1)
+                if held >= min(wanted, fitting):
                     yield pool.submit(self._prepared, waiting)
                     waiting, held, wanted = [], 0, min(8 * wanted, self._form.at_once)
         if waiting:
