@@ -44,7 +44,7 @@ def on_ray(
             ready, _ = ray.wait(list(running), num_returns=1, timeout=_POLL_SECONDS)
             for reference in ready:
                 number = running.pop(reference)
-                result = _result(reference)
+                result = result_of(reference)
                 fill()
                 yield number, result
     finally:
@@ -62,7 +62,8 @@ def in_turn(
         yield number, function(*each)
 
 
-def _result(reference: Any) -> Any:
+def result_of(reference: Any) -> Any:
+    """What a task returned. Raises what it raised: a UserError as itself, without Ray's wrapping."""
     try:
         return ray.get(reference)
     except RayTaskError as error:

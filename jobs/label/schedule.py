@@ -5,9 +5,8 @@ from itertools import islice
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
 
-from cluster.errors import UserError
+from jobs.ingest.schedule import result_of
 from jobs.ingest.staging import Index
 from jobs.label.given import Work, label_chunk
 from jobs.label.sources import Given
@@ -47,7 +46,7 @@ def run_chains(
             ready, _ = ray.wait(list(running), num_returns=1, timeout=_POLL_SECONDS)
             for reference in ready:
                 number = running.pop(reference)
-                report: Done = _result(reference)
+                report: Done = result_of(reference)
                 advance(number, report)
                 yield report
     finally:
@@ -73,16 +72,7 @@ def run_chunks(
                 break
             ready, running = ray.wait(running, num_returns=1, timeout=_POLL_SECONDS)
             for reference in ready:
-                yield _result(reference)
+                yield result_of(reference)
     finally:
         for reference in running:
             ray.cancel(reference, force=False, recursive=True)
-
-
-def _result(reference: Any) -> Any:
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise
