@@ -1,9 +1,11 @@
 """What the training loop says to the world outside, and how it remembers; it knows nothing else of the platform."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from jobs.state.piece import Find, Slots
 
 
 class Recorder(Protocol):
@@ -17,23 +19,53 @@ class Recorder(Protocol):
         """Where the run is now; called after every step on the leading rank, so it must be cheap."""
         ...
 
-
-class Checkpoints(Protocol):
-    """Committed checkpoints of the run."""
-
-    def newest(self, folder: Path) -> Mapping[str, Any] | None:
-        """Fetch the newest committed checkpoint into `folder`; its notes, or None when there is none. On every rank."""
-        ...
-
-    def commit(self, step: int, folder: Path, notes: Mapping[str, Any]) -> None:
-        """Make what all ranks wrote into their `folder` the newest checkpoint, or nothing at all. On every rank."""
+    def happened(self, step: int, what: str, details: Mapping[str, Any]) -> None:
+        """Something worth a mark on the curves: `skipped`, `best`, `resumed`. Called on the leading rank."""
         ...
 
 
 @dataclass(frozen=True)
+class Saved:
+    """A committed checkpoint: the step after which it was taken, the loop's notes, and any stretch of its numbers."""
+
+    step: int
+    notes: Mapping[str, Any]
+    shapes: Mapping[str, tuple[int, ...]]
+    slots: tuple[str, ...]
+    find: Find
+
+
+class Checkpoints(Protocol):
+    """Committed checkpoints of the run."""
+
+    def newest(self) -> Saved | None:
+        """The newest committed checkpoint, or None. Called on every rank; all get the same."""
+        ...
+
+    def save(
+        self, step: int, slots: Slots, shapes: Mapping[str, tuple[int, ...]], notes: Mapping[str, Any], *, best: bool
+    ) -> None:
+        """Copy this rank's pieces; they are written and committed behind the training. Called on every rank.
+
+        best: whether this is the best checkpoint so far. Waits for the one before; raises what went wrong with it.
+        """
+        ...
+
+    def finish(self) -> None:
+        """Wait until everything that was saved is committed; raises what went wrong. Called on every rank."""
+        ...
+
+
+def never() -> bool:
+    """Nobody asks a run to stop."""
+    return False
+
+
+@dataclass(frozen=True)
 class Ports:
-    """Everything the loop may call."""
+    """Everything the loop may call. `stop` says whether this process was asked to end soon."""
 
     recorder: Recorder
     checkpoints: Checkpoints
     scratch: Path
+    stop: Callable[[], bool] = never

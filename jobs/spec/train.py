@@ -7,6 +7,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from jobs.spec.frozen import Component, Frozen
+from jobs.spec.optimizer import AdamW, Optimizer, Schedule
+from jobs.spec.strategy import Checkpoint, Failure, Guard, Resources, Strategy
 
 
 class Batch(Frozen):
@@ -58,65 +60,6 @@ class Data(Frozen):
     cache: Cache | None = Field(default_factory=Cache, description="null switches it off")
 
 
-class Optimizer(Frozen):
-    """AdamW (Loshchilov and Hutter 2019)."""
-
-    name: Literal["adamw"] = "adamw"
-    params: "AdamWParams" = Field(default_factory=lambda: AdamWParams())
-
-
-class AdamWParams(Frozen):
-    """Settings of AdamW; `lr` is the peak of the schedule."""
-
-    lr: PositiveFloat = 3.0e-3
-    weight_decay: float = Field(default=1.0e-6, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-
-
-class Schedule(Frozen):
-    """Length of the run in optimizer steps; warm-up is linear, decay is cosine to `final_lr` times the peak."""
-
-    steps: PositiveInt = 2000
-    warmup: int = Field(default=100, ge=0)
-    decay: Literal["cosine", "constant"] = "cosine"
-    final_lr: float = Field(default=0.01, ge=0, le=1)
-    eval_every: PositiveInt = 200
-    ema: float = Field(default=0.99, ge=0, lt=1, description="decay of the averaged weights; 0 switches them off")
-
-
-class Strategy(Frozen):
-    """How a step is executed: one process, or DeepSpeed over all workers.
-
-    ZeRO-3 is not on offer: with forces from a second backward pass it fails inside DeepSpeed 0.19.8.
-    """
-
-    kind: Literal["single", "deepspeed"] = "deepspeed"
-    zero_stage: Literal[0, 1, 2] = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
-    gradient_clipping: PositiveFloat = 10.0
-
-
-class Resources(Frozen):
-    """The workers of the run."""
-
-    workers: PositiveInt = 2
-    cpus_per_worker: PositiveInt = 1
-    gpus_per_worker: int = Field(default=0, ge=0)
-
-
-class Checkpoint(Frozen):
-    """When to commit a checkpoint and which ones to keep; the best weights are part of every one."""
-
-    every_steps: PositiveInt = 200
-    keep_last: PositiveInt = 2
-
-
-class Failure(Frozen):
-    """How often the workers may be started again, from the newest committed checkpoint."""
-
-    max_restarts: int = Field(default=3, ge=0)
-
-
 class Publish(Frozen):
     """Where the best weights go, and by which metric they are best."""
 
@@ -137,24 +80,41 @@ class TrainSpec(Frozen):
     model: Component
     embedding: dict[str, Component] = Field(default_factory=dict)
     objective: Component
-    optimizer: Optimizer = Field(default_factory=Optimizer)
+    optimizer: Optimizer = Field(default_factory=AdamW)
     schedule: Schedule = Field(default_factory=Schedule)
     strategy: Strategy = Field(default_factory=Strategy)
+    guard: Guard = Field(default_factory=Guard)
+    deterministic: bool = Field(default=False, description="only operations that repeat themselves bit by bit")
     resources: Resources = Field(default_factory=Resources)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     failure: Failure = Field(default_factory=Failure)
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     publish: Publish | None = None
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:
-        if (self.data.batch.counted or 0) % self.resources.workers:
+        counted, shares = self.data.batch.counted, self.resources.most * self.strategy.accumulate
+        if (counted or 0) % shares:
             raise ValueError(
-                f"the global batch of {self.data.batch.counted} cannot be shared by {self.resources.workers} workers; "
-                "make data.batch a multiple of resources.workers"
+                f"the global batch of {counted} cannot be shared by {self.resources.most} workers"
+                + (f" with {self.strategy.accumulate} micro-batches each" if self.strategy.accumulate > 1 else "")
+                + "; make data.batch a multiple of resources.workers"
+                + (" times strategy.accumulate" if self.strategy.accumulate > 1 else "")
             )
-        if self.strategy.kind == "single" and self.resources.workers != 1:
-            raise ValueError("strategy.kind single runs in one process; set resources.workers to 1 or use deepspeed")
+        if self.strategy.kind == "single" and self.resources.most != 1:
+            raise ValueError("strategy.kind single runs in one process; set resources.workers to 1 or use ddp")
         return self
+
+    def accumulation(self, workers: int) -> int:
+        """Micro-batches of a step on so many workers: as many in all as on the largest number of them.
+
+        So a step sees the same micro-batches, and gives the same gradient, on any number of workers.
+        Raises ValueError where they cannot be shared evenly.
+        """
+        shares = self.resources.most * self.strategy.accumulate
+        if shares % workers:
+            raise ValueError(f"{shares} micro-batches cannot be shared by {workers} workers")
+        return shares // workers
 
     def with_changes(self, changes: Mapping[str, Any]) -> "TrainSpec":
         """The same spec with dotted paths set to new values, validated again.

@@ -1,0 +1,31 @@
+"""A training state as runs of numbers: what a rank holds of it, whatever strategy divides the parameters.
+
+A state has slots: `value` is the trained parameter itself, others are the optimizer's moments and averages of the
+weights. For each slot and parameter the pieces of all ranks cover the flattened tensor exactly once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of consecutive numbers of a flattened parameter: from index `start`, values (n,)."""
+
+    start: int
+    values: Tensor
+
+    @property
+    def stop(self) -> int:
+        """The index after the last."""
+        return self.start + self.values.numel()
+
+
+Pieces = dict[str, Piece]  # by parameter
+Slots = dict[str, Pieces]  # by slot
+
+# (slot, parameter, start, stop) -> (stop - start,): a stretch of a saved state, wherever its numbers lie.
+# Raises KeyError where the state has no such slot or parameter.
+Find = Callable[[str, str, int, int], Tensor]
