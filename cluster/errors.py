@@ -40,6 +40,10 @@ class DamagedDataError(StoreError):
     """A file of a dataset is not what was published: its digest differs, or it cannot be decoded."""
 
 
+class OutOfRangeError(StoreError):
+    """An object has fewer bytes than were asked for."""
+
+
 class PreconditionFailedError(StoreError):
     """A conditional write lost: the object exists already, or is not what the writer had read."""
 

@@ -58,7 +58,7 @@ class Store(ABC):
     def read_range(self, key: str, offset: int, length: int) -> bytes:
         """`length` bytes of the object from `offset` on; a negative offset counts from its end.
 
-        Exactly so many, or an error: `NotFoundError`, or `StoreError` where the object has fewer.
+        Exactly so many, or an error: `NotFoundError`, or `OutOfRangeError` where the object has fewer.
         """
 
     def local_path(self, key: str) -> Path | None:

@@ -2,7 +2,7 @@
 
 import re
 
-from cluster.errors import StoreError
+from cluster.errors import OutOfRangeError, StoreError
 
 # What a folder can hold and a log line can show. Reserved: the folder where a local store keeps its locks.
 _PART = re.compile(r"[^\x00-\x1f\x7f/\\]{1,255}")
@@ -40,9 +40,9 @@ def join(*parts: str) -> str:
 def checked_range(key: str, size: int, offset: int, length: int) -> int:
     """Where `length` bytes from `offset` on begin in an object of `size` bytes; a negative offset counts from the end.
 
-    Raises `StoreError` where the object does not hold all of them.
+    Raises `OutOfRangeError` where the object does not hold all of them.
     """
     start = offset if offset >= 0 else size + offset
     if length < 0 or start < 0 or start + length > size:
-        raise StoreError(f"{key!r} has {size} bytes, not {length} from {offset} on")
+        raise OutOfRangeError(f"{key!r} has {size} bytes, not {length} from {offset} on")
     return start
