@@ -55,10 +55,16 @@ def training_curves(curves: Mapping[str, Curve]) -> str:
         figure = _blank(3.5 * len(quantities), 2.6)
         for place, quantity in enumerate(quantities, start=1):
             axes = figure.add_subplot(1, len(quantities), place)
-            for name, colour in ((f"train/{quantity}", GREY), (f"valid/{quantity}", BLUE)):
+            for name, colour in ((quantity, GREY), (f"valid/{quantity}", BLUE)):
                 if name in curves:
                     curve = curves[name]
-                    axes.plot(curve.steps, curve.values, color=colour, label=name.split("/")[0], marker=_marker(curve))
+                    axes.plot(
+                        curve.steps,
+                        curve.values,
+                        color=colour,
+                        label="valid" if name.startswith("valid/") else "train",
+                        marker=_marker(curve),
+                    )
             if all((curve.values > 0).all() for name, curve in curves.items() if _quantity(name) == quantity):
                 _logarithmic(axes)
             axes.set_title(_TITLES[quantity])

@@ -1,17 +1,18 @@
 """What a report is drawn from: the measurements, trials and predictions of runs on the store."""
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cluster.store import Store
+from jobs.recording.history import read_history
 
 Floats = NDArray[np.float64]
 
@@ -35,17 +36,19 @@ class Predictions:
 
 
 def read_curves(store: Store, run: str) -> dict[str, Curve]:
-    """Every metric of a run by its name, "train/loss" for one; a step measured twice counts as measured last."""
-    found: dict[str, dict[int, float]] = defaultdict(dict)
-    for key in store.list(f"runs/{run}/metrics"):
-        if not key.endswith(".parquet"):
-            continue
-        for row in pq.read_table(BytesIO(store.read(key)), columns=["step", "name", "value"]).to_pylist():
-            found[row["name"]][row["step"]] = row["value"]
-    return {
-        name: Curve(np.array(sorted(points), dtype=np.float64), np.array([points[step] for step in sorted(points)]))
-        for name, points in sorted(found.items())
-    }
+    """Every quantity of a run by its name, "loss" for one; a step taken twice counts as measured last."""
+    return curves_of(read_history(store, run))
+
+
+def curves_of(table: pa.Table) -> dict[str, Curve]:
+    """The columns of a history; a curve has the steps at which its quantity was measured."""
+    steps = table["step"].to_numpy().astype(np.float64)
+    found = {}
+    for name in sorted(set(table.column_names) - {"step", "attempt", "time"}):
+        there = table[name].is_valid().to_numpy()
+        if there.any():
+            found[name] = Curve(steps[there], table[name].drop_null().to_numpy())
+    return found
 
 
 def read_trials(store: Store, run: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from cluster.errors import NotFoundError
 from cluster.runs import RunError, create_run, happen
 from cluster.store import Store, open_store
+from jobs.recording.history import as_parquet, metrics_key, row_of, table_of
 from jobs.report.demo import write_demo_report
 from jobs.report.figures import parity, training_curves, trial_curves
 from jobs.report.page import Section, Tile, page, table
@@ -80,11 +82,10 @@ def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "store"))
 
 
-def measured(store: Store, run: str, file: str, rows: list[tuple[int, str, float]]) -> None:
-    steps, names, values = zip(*rows, strict=True)
-    sink = BytesIO()
-    pq.write_table(pa.table({"step": list(steps), "name": list(names), "value": list(values)}), sink)
-    store.write(f"runs/{run}/metrics/{file}.parquet", sink.getvalue())
+def measured(store: Store, run: str, attempt: int, rows: list[dict[str, float]]) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    table = table_of([row_of(int(row["step"]), attempt, now, row) for row in rows])
+    store.write(metrics_key(run, attempt, 0), as_parquet(table))
 
 
 def predicted(store: Store, run: str) -> None:
@@ -104,8 +105,8 @@ def predicted(store: Store, run: str) -> None:
 
 
 def whole(store: Store) -> dict[str, Any]:
-    rows = [(s, n, 1 / s) for s in (100, 200, 300) for n in ("train/loss", "valid/loss", "valid/force_mae")]
-    measured(store, "train-1", "001-00000300", rows)
+    rows = [{"step": s, "loss": 1 / s, "valid/loss": 1 / s, "valid/force_mae": 1 / s} for s in (100, 200, 300)]
+    measured(store, "train-1", 1, rows)
     predicted(store, "check-1")
     store.write("runs/sweep-1/trials.json", json.dumps(TRIALS).encode())
     return {
@@ -166,7 +167,7 @@ def test_a_script_in_a_page_is_caught_by_the_check() -> None:
 
 def test_figures_take_the_colour_of_the_page() -> None:
     steps = np.arange(1.0, 5)
-    figure = training_curves({"train/loss": Curve(steps, 1 / steps), "valid/loss": Curve(steps, 2 / steps)})
+    figure = training_curves({"loss": Curve(steps, 1 / steps), "valid/loss": Curve(steps, 2 / steps)})
     assert "currentColor" in figure
     assert "#0a0b0c" not in figure
     assert "font-family" not in figure
@@ -190,9 +191,9 @@ def test_nothing_measured_draws_nothing() -> None:
 
 
 def test_a_step_measured_again_after_a_resume_counts_once(store: Store) -> None:
-    measured(store, "r1", "001-00000200", [(100, "train/loss", 2.0), (200, "train/loss", 1.0)])
-    measured(store, "r1", "002-00000200", [(200, "train/loss", 0.5)])
-    curve = read_curves(store, "r1")["train/loss"]
+    measured(store, "r1", 1, [{"step": 100, "train/loss": 2.0}, {"step": 200, "loss": 1.0}])
+    measured(store, "r1", 2, [{"step": 200, "loss": 0.5}])
+    curve = read_curves(store, "r1")["loss"]
     assert (curve.steps.tolist(), curve.values.tolist()) == ([100, 200], [2.0, 0.5])
 
 
