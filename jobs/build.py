@@ -77,23 +77,33 @@ def dataset_of(store: Store, resolved: ResolvedTrain) -> Dataset:
 
 
 def training_batches(dataset: Dataset, spec: TrainSpec, world: World) -> Reader:
-    """Shuffled batches without end."""
+    """Shuffled micro-batches without end, `spec.accumulation(world.size)` a step."""
     return _reader(dataset, spec, world, split="train", shuffle=True, epochs=None)
 
 
 def validation_batches(dataset: Dataset, spec: TrainSpec, world: World) -> Reader:
-    """Batches of one epoch, in the order of the dataset."""
+    """Micro-batches of one epoch, in the order of the dataset."""
     return _reader(dataset, spec, world, split="valid", shuffle=False, epochs=1)
 
 
-def _reader(dataset: Dataset, spec: TrainSpec, world: World, **how: Any) -> Reader:
+def micro_batch(spec: TrainSpec, workers: int) -> Count | Budget:
+    """What the reader hands out at a time, a micro-batch to each of so many workers.
+
+    Micro-batch j of rank r is number j * workers + r of its step, and what number n holds does not depend on `workers`:
+    the micro-batches are consecutive stretches of the stream, equally large by count, or filled up to the budget.
+    """
     batch = spec.data.batch
+    if batch.counted:
+        return Count(batch.counted // spec.accumulation(workers))
+    return Budget(atoms=batch.atoms, edges=batch.edges)
+
+
+def _reader(dataset: Dataset, spec: TrainSpec, world: World, **how: Any) -> Reader:
     cutoff = getattr(settings(models, spec.model.name, spec.model.params), "cutoff", None)
     form = form_of(dataset.manifest.kind, cutoff=cutoff)
-    wanted = Count(batch.counted) if batch.counted else Budget(atoms=batch.atoms, edges=batch.edges)
     return Reader(
         dataset,
-        batch=wanted,
+        batch=micro_batch(spec, world.size),
         seed=spec.seed,
         rank=world.rank,
         world=world.size,

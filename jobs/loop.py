@@ -1,44 +1,46 @@
 """The training loop, from the first step to the last. No Ray, no store: those are behind the ports.
 
-Everything random is a function of (seed, step), so a run that was interrupted and resumed at a committed step gives
-the same numbers as one that was not.
+Everything random is a function of (seed, step, micro-batch), and everything that is remembered is in the checkpoints:
+a run that is interrupted and resumed gives the same numbers as one that is not, on any number of workers up to
+rounding.
 """
 
 import math
-import shutil
-import tempfile
-import time
-from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
+from cluster.errors import UserError
 from jobs.data.batches import Batches
 from jobs.data.watch import DataWatch
-from jobs.ema import AveragedModel
-from jobs.errors import TrainingDivergedError
+from jobs.errors import PreemptedError, TrainingDivergedError
 from jobs.ports import Ports
-from jobs.schedule import learning_rate
 from jobs.spec.train import TrainSpec
 from jobs.strategy.engine import Engine
+from jobs.training.evaluation import evaluate
+from jobs.training.pace import Pace, memory_used
+from jobs.training.pieces import copied
+from jobs.training.schedule import learning_rate
+from jobs.training.seeding import draws
+from jobs.training.state import TrainingState
+from jobs.training.sums import StepSums, described
 from jobs.world import World
 
-AVERAGE, BEST = "average.safetensors", "best.safetensors"
+STOP = "stop?"  # travels with the sums of a step: asking takes no collective of its own
 
 
 @dataclass
 class Outcome:
-    """Where a run stands: the best weights so far and how good they are."""
+    """How a run ended. Its weights, with the best ones in the slot `best`, are in its last checkpoint."""
 
     step: int = 0
     best_step: int = 0
     best_value: float = math.nan
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    skipped: int = 0  # steps that the guard left out
+    stopped_early: bool = False
     data_wait: float = 0.0  # share of the time of this attempt's steps that was spent waiting for data
 
 
@@ -54,130 +56,143 @@ def train(
 ) -> Outcome:
     """Train until `spec.schedule.steps`, from the newest committed checkpoint. Called on every rank with the same spec.
 
-    training: batches without end. validation: batches of one epoch. Raises TrainingDivergedError when the loss is not
-    finite, naming the samples of the batch.
+    training: micro-batches without end, `spec.accumulation(world.size)` a step. validation: batches of one epoch.
+    Raises TrainingDivergedError where more steps had to be left out than the guard's budget, naming the samples of the
+    worst batch; and PreemptedError, once everything is saved, where any rank was asked to stop.
     """
-    average = AveragedModel(engine.module, spec.schedule.ema)
-    outcome = _resume(engine, average, training, ports)
-    metric, mode = _selection(spec)
-    sign = 1.0 if mode == "min" else -1.0
-    started, first, read_before = time.monotonic(), outcome.step, training.consumed
-    watch, batches = DataWatch(), iter(training)
-    for step in range(outcome.step, spec.schedule.steps):
-        with watch.waiting():
-            batch = next(batches)
-        engine.module.train()
-        loss, values = objective(engine.forward, batch.to(device), _noise(spec, step, world))
-        if not math.isfinite(loss.item()):
-            raise TrainingDivergedError(step, world.rank, training.identifiers())
-        engine.backward(loss)
-        lr = learning_rate(step, spec.schedule, peak=spec.optimizer.params.lr)
-        engine.step(lr)
-        done = outcome.step = step + 1
-        average.update(engine.module, done)
+    run = _Run(spec, engine, objective, training, validation, ports, world, device)
+    run.resume()
+    state, total, parts = run.state, spec.schedule.steps, spec.accumulation(world.size)
+    pace, watch = Pace(state.step, total, training), DataWatch()
+    with closing(iter(training)) as batches:
+        while state.step < total and not state.ended:
+            step, sums = state.step, StepSums()
+            world.at(step)
+            engine.module.train()
+            for part in range(parts):
+                with watch.waiting():
+                    batch = next(batches)
+                generator = draws(spec.seed, step, part * world.size + world.rank)
+                torch.manual_seed(generator.initial_seed())  # for layers that draw from the global generator
+                loss, metrics = objective(engine.forward, batch.to(device), generator)
+                engine.backward(loss, last=part == parts - 1)
+                sums.add(loss, metrics, batch, training.rows)
+            lr, limit = learning_rate(step, spec.schedule, peak=spec.optimizer.params.lr), state.guard.limit
+            norm = engine.step(lr, limit=limit)
+            if state.guard.took(norm):
+                state.averages.update(engine.values())
+            else:
+                run.left_out(norm, limit, sums)
+            done = state.step = step + 1
 
-        watch.step_done()
-
-        seconds = time.monotonic() - started
-        now = {name: float(value[0] / value[1]) for name, value in values.items()} | {"data_wait": watch.share}
-        if world.leads:
-            position = {
-                "step": done,
-                "epoch": training.consumed / training.samples,
-                "samples": training.consumed,
-                "samples_per_second": (training.consumed - read_before) / seconds,
-                "seconds_per_step": seconds / (done - first),
-                "seconds_left": (spec.schedule.steps - done) * seconds / (done - first),
-            }
-            ports.recorder.progressed(done, {**now, **position})
-        if done % spec.schedule.eval_every == 0 or done == spec.schedule.steps:
-            found = evaluate(average.module, objective, validation, spec, world, device)
-            outcome.metrics = {f"valid/{name}": value for name, value in found.items()}
-            if metric not in outcome.metrics:
-                raise KeyError(f"{metric} is not measured; measured: {', '.join(sorted(outcome.metrics))}")
-            if not outcome.best_weights or sign * outcome.metrics[metric] < sign * outcome.best_value:
-                outcome.best_step, outcome.best_value = done, outcome.metrics[metric]
-                outcome.best_weights = _weights(average)
-            record = {f"train/{name}": value for name, value in now.items()} | {"train/lr": lr} | outcome.metrics
+            asked = torch.tensor(float(ports.stop()), dtype=torch.float64)
+            summed = world.sum({**sums.tensors(), STOP: asked})
+            stopping = bool(summed.pop(STOP) > 0) and done < total
+            seconds = watch.step_done()
+            now = described(summed, seconds) | {"grad_norm": norm, "lr": lr, "skipped": float(state.guard.skipped)}
+            state.latest = {name: value for name, value in now.items() if math.isfinite(value)}  # JSON has no NaN
             if world.leads:
-                ports.recorder.measured(done, record)
-            watch.begin()
-        if done % spec.checkpoint.every_steps == 0 or done == spec.schedule.steps:
-            _commit(engine, average, outcome, training, ports, world)
-    batches.close()
-    outcome.data_wait = watch.share_of_all
-    return outcome
+                timing = {"data_wait": watch.share, "step_seconds": seconds, **pace.position(done)}
+                ports.recorder.progressed(done, state.latest | timing)
+            # One who is asked to stop has no time to evaluate: `resume` makes up for it.
+            if run.owes_an_evaluation and not stopping:
+                run.evaluate(data_wait=watch.share)
+                watch.begin()
+            if stopping or state.ended or done % spec.checkpoint.every_steps == 0 or done == total:
+                run.save()
+            if stopping:
+                ports.checkpoints.finish()
+                raise PreemptedError(done)
+    ports.checkpoints.finish()
+    best = state.selection
+    skipped, wait = state.guard.skipped, watch.share_of_all
+    return Outcome(state.step, best.step, best.value, state.metrics, skipped, state.ended, wait)
 
 
-@torch.no_grad()
-def evaluate(
-    model: torch.nn.Module,
-    objective: Any,
-    batches: Batches,
-    spec: TrainSpec,
-    world: World,
-    device: torch.device,
-) -> dict[str, float]:
-    """Metrics of `model` over one epoch of `batches`, shared by the ranks; the same on every rank."""
-    totals: dict[str, Tensor] = {}
-    for number, batch in enumerate(batches):
-        generator = torch.Generator().manual_seed((spec.seed * 1_000_003 + number) * 4_099 + world.rank)
-        for name, value in objective.evaluate(model, batch.to(device), generator).items():
-            totals[name] = totals.get(name, torch.zeros(2, dtype=torch.float64)) + value.double().cpu()
-    # A rank without a batch has no names yet: all must reduce the same ones.
-    names = sorted(set().union(*world.gather(sorted(totals))))
-    summed = world.sum({name: totals.get(name, torch.zeros(2, dtype=torch.float64)) for name in names})
-    return {name: float(value[0] / value[1]) for name, value in summed.items()}
+class _Run:
+    """What happens between steps, now and then."""
 
+    def __init__(
+        self,
+        spec: TrainSpec,
+        engine: Engine,
+        objective: Any,
+        training: Batches,
+        validation: Batches,
+        ports: Ports,
+        world: World,
+        device: torch.device,
+    ) -> None:
+        self._spec, self._engine, self._objective, self._device = spec, engine, objective, device
+        self._training, self._validation, self._ports, self._world = training, validation, ports, world
+        self.state = TrainingState(spec, engine)
+        self._best_saved = 0  # the step of the best weights that are in a checkpoint
 
-def _selection(spec: TrainSpec) -> tuple[str, str]:
-    return (spec.publish.metric, spec.publish.mode) if spec.publish else ("valid/loss", "min")
+    @property
+    def owes_an_evaluation(self) -> bool:
+        """Whether the step that was the last one should be followed by an evaluation and is not yet."""
+        step, schedule = self.state.step, self._spec.schedule
+        due = step > 0 and (step % schedule.eval_every == 0 or step == schedule.steps)
+        return due and self.state.evaluated < step
 
+    def resume(self) -> None:
+        """Go on from the newest committed checkpoint, if there is one."""
+        saved = self._ports.checkpoints.newest()
+        if saved is None:
+            return
+        self.state.restore(saved, self._engine, self._training)
+        self._best_saved = self.state.selection.step
+        self._tell("resumed", {"workers": self._world.size})
+        if self.owes_an_evaluation:
+            self.evaluate()
 
-def _noise(spec: TrainSpec, step: int, world: World) -> torch.Generator:
-    """A generator that depends on the step and the rank only, so that resuming needs no generator state."""
-    return torch.Generator().manual_seed((spec.seed * 1_000_003 + step) * 4_099 + world.rank)
+    def left_out(self, norm: float, limit: float, sums: StepSums) -> None:
+        """Tell which step the guard left out and whose batch was the worst; end the run if the budget is spent."""
+        loss, rows = sums.worst()
+        try:
+            samples = self._training.identifiers(rows)
+        except UserError:  # the store is down; numbers are better than another error
+            samples = [f"row {row}" for row in rows.tolist()]
+        offers = self._world.gather((loss, samples))
+        rank = max(range(len(offers)), key=lambda place: offers[place][0])
+        loss, samples = offers[rank]
+        told = {"norm": norm, "limit": limit, "loss": loss}
+        numbers = {name: value if math.isfinite(value) else None for name, value in told.items()}
+        self._tell("skipped", {**numbers, "rank": rank, "samples": samples})
+        if self.state.guard.spent:
+            self._ports.checkpoints.finish()
+            raise TrainingDivergedError(self.state.step, rank, samples, norm=norm, skipped=self.state.guard.skipped)
 
-
-def _weights(average: AveragedModel) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in average.module.state_dict().items()}
-
-
-def _commit(
-    engine: Engine, average: AveragedModel, outcome: Outcome, training: Batches, ports: Ports, world: World
-) -> None:
-    folder = Path(tempfile.mkdtemp(dir=ports.scratch, prefix="checkpoint-"))
-    try:
-        engine.save(folder)
-        if world.leads:
-            save_file(_weights(average), folder / AVERAGE)
-            if outcome.best_weights:
-                save_file(outcome.best_weights, folder / BEST)
-        # NaN is no JSON: before the first evaluation there is no best value.
-        best = None if math.isnan(outcome.best_value) else outcome.best_value
-        notes = {
-            "step": outcome.step,
-            "best_step": outcome.best_step,
-            "best_value": best,
-            "metrics": outcome.metrics,
-            "reader": training.state(),
+    def evaluate(self, **timing: float) -> None:
+        """Measure the averaged weights, and keep them if they are the best so far."""
+        engine, state, world = self._engine, self.state, self._world
+        chosen = state.averages.chosen
+        held = copied(engine.values()) if chosen is not None else {}
+        if chosen is not None:
+            engine.install(chosen)
+        found = evaluate(engine, self._objective, self._validation, self._spec, world, self._device)
+        if chosen is not None:
+            engine.install(held)
+        state.metrics, state.evaluated = {f"valid/{name}": value for name, value in found.items()}, state.step
+        if state.selection.judge(state.step, state.metrics):
+            state.keep_best(engine)
+            self._tell("best", {state.selection.metric: state.selection.value})
+        state.ended = state.selection.hopeless
+        memory = {
+            f"memory/rank{rank}": float(used) for rank, used in enumerate(world.gather(memory_used(self._device)))
         }
-        ports.checkpoints.commit(outcome.step, folder, notes)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if world.leads:
+            lately = {f"train/{name}": value for name, value in {**state.latest, **timing}.items()}
+            self._ports.recorder.measured(state.step, lately | state.metrics | memory)
 
+    def save(self) -> None:
+        """Hand this rank's part of the state to the checkpoints, which write it behind the training."""
+        state, engine = self.state, self._engine
+        news = state.selection.step > self._best_saved
+        self._best_saved = state.selection.step
+        notes = state.notes(engine, self._training)
+        self._ports.checkpoints.save(state.step, state.slots(engine), engine.shapes(), notes, best=news)
 
-def _resume(engine: Engine, average: AveragedModel, training: Batches, ports: Ports) -> Outcome:
-    folder = Path(tempfile.mkdtemp(dir=ports.scratch, prefix="resume-"))
-    try:
-        notes: Mapping[str, Any] | None = ports.checkpoints.newest(folder)
-        if notes is None:
-            return Outcome()
-        engine.load(folder)
-        training.load_state(notes["reader"])
-        average.module.load_state_dict(load_file(folder / AVERAGE))
-        best = load_file(folder / BEST) if (folder / BEST).exists() else {}
-        value = math.nan if notes["best_value"] is None else float(notes["best_value"])
-        return Outcome(int(notes["step"]), int(notes["best_step"]), value, best, dict(notes["metrics"]))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    def _tell(self, what: str, details: dict[str, Any]) -> None:
+        if self._world.leads:
+            self._ports.recorder.happened(self.state.step, what, details)

@@ -1,13 +1,11 @@
 """One training process, under Ray Train or inside a trial: the same set-up and the same loop."""
 
-import random
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from cluster.store import open_store
@@ -16,11 +14,10 @@ from equimodels.components import objectives
 from jobs.build import ResolvedTrain, dataset_of, training_batches, validation_batches
 from jobs.checkpoints import RunCheckpoints
 from jobs.loop import Outcome, train
-from jobs.ports import Checkpoints, Ports, Recorder
+from jobs.ports import Checkpoints, Ports, Recorder, never
 from jobs.recorder import StoreRecorder
-from jobs.strategy.engine import Engine
-from jobs.strategy.single import SingleEngine
-from jobs.strategy.zero import ZeroEngine, device_of, quiet_environment
+from jobs.strategy.build import device_of, make_engine, quiet_environment
+from jobs.training.seeding import deterministic, seed_all
 from jobs.world import World
 
 
@@ -41,6 +38,7 @@ def work(
     recorder: Recorder | None = None,
     checkpoints: Checkpoints | None = None,
     emit: Callable[[Mapping[str, float]], None] = lambda values: None,
+    stop: Callable[[], bool] = never,
     rank_on_node: int = 0,
 ) -> Outcome:
     """Train as one of `world`. Recorder and checkpoints are on the store unless given."""
@@ -49,30 +47,25 @@ def work(
     gpu = spec.resources.gpus_per_worker > 0
     torch.set_num_threads(spec.resources.cpus_per_worker)
     device = device_of(rank_on_node, gpu=gpu)
-    with tempfile.TemporaryDirectory(prefix="equi-worker-") as folder:
+    with tempfile.TemporaryDirectory(prefix="equi-worker-") as folder, deterministic(spec.deterministic):
         scratch = Path(folder)
         quiet_environment(scratch, gpu=gpu)
         store = open_store(task.store)
         dataset = dataset_of(store, resolved)
         training = training_batches(dataset, spec, world)
         validation = validation_batches(dataset, spec, world)
-        # The same weights on every rank, whatever ran in this process before.
-        random.seed(spec.seed)
-        np.random.seed(spec.seed)  # third-party code draws from the legacy generator
-        torch.manual_seed(spec.seed)
+        seed_all(spec.seed)  # the same weights on every rank, whatever ran in this process before
         model = assemble(resolved.description).to(device)
         config = settings(objectives, spec.objective.name, spec.objective.params)
         objective: Any = objectives.find(spec.objective.name).target(config, resolved.description.facts)
-        engine: Engine
-        if spec.strategy.kind == "single":
-            engine = SingleEngine(model, spec.optimizer, spec.strategy)
-        else:
-            engine = ZeroEngine(
-                model, spec.optimizer, spec.strategy, world, batch=spec.data.batch.counted or world.size
-            )
+        engine = make_engine(model, spec, world, device)
         ports = Ports(
             recorder or StoreRecorder(store, task.run_id, task.attempt, spec.schedule.steps, emit),
-            checkpoints or RunCheckpoints(store, task.run_id, world, keep_last=spec.checkpoint.keep_last),
+            checkpoints
+            or RunCheckpoints(
+                store, task.run_id, world, spec.checkpoint, scratch, model=resolved.description.to_json()
+            ),
             scratch,
+            stop,
         )
         return train(spec, engine, objective, training, validation, ports, world, device)

@@ -3,6 +3,8 @@
 from collections.abc import Generator, Mapping
 from typing import Any, Protocol
 
+from jobs.data.order import Integers
+
 
 class Batches(Protocol):
     """The batches of one rank; `jobs.data.reader.Reader` is one."""
@@ -21,8 +23,13 @@ class Batches(Protocol):
         """Batches that the objective expects, from where `state` is. Closing it ends what reads ahead."""
         ...
 
-    def identifiers(self) -> list[str]:
-        """The dataset's own names of the samples of the last batch, for messages."""
+    @property
+    def rows(self) -> Integers:
+        """Which samples this rank's last batch held, as numbers."""
+        ...
+
+    def identifiers(self, rows: Integers | None = None) -> list[str]:
+        """The dataset's own names of samples, of the last batch's by default, for messages. May read the store."""
         ...
 
     def state(self) -> dict[str, Any]:

@@ -105,9 +105,9 @@ class Reader:
         """Which rows of the dataset this rank's last batch held, in its order."""
         return self._last
 
-    def identifiers(self) -> list[str]:
-        """The ids of the samples of this rank's last batch, for messages. Reads them from the store."""
-        return self._dataset.identifiers(self._last.tolist())
+    def identifiers(self, rows: Integers | None = None) -> list[str]:
+        """The ids of some rows, of this rank's last batch by default, for messages. Reads them from the store."""
+        return self._dataset.identifiers((self._last if rows is None else rows).tolist())
 
     def state(self) -> dict[str, Any]:
         """Where all ranks are after the last batch, as JSON; the same on every rank."""

@@ -14,7 +14,7 @@ class DataWatch:
     def __init__(self) -> None:
         self._warm, self._waited, self._spent = False, 0.0, 0.0
         self._before = 0.0, 0.0  # waited and spent in the stretches that are over
-        self._since = time.perf_counter()
+        self._since, self._inside = time.perf_counter(), False
 
     @property
     def share(self) -> float:
@@ -34,14 +34,18 @@ class DataWatch:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """A step begins here; what runs inside waits for its batch."""
-        self._since = time.perf_counter()
+        """What runs inside waits for a batch; the first one since `step_done` begins a step."""
+        begun = time.perf_counter()
+        if not self._inside:
+            self._since, self._inside = begun, True
         yield
         if self._warm:
-            self._waited += time.perf_counter() - self._since
+            self._waited += time.perf_counter() - begun
 
-    def step_done(self) -> None:
-        """The step that began with the last `waiting` is over."""
+    def step_done(self) -> float:
+        """The step is over; the seconds it took, with its waiting."""
+        took = time.perf_counter() - self._since
         if self._warm:
-            self._spent += time.perf_counter() - self._since
-        self._warm = True
+            self._spent += took
+        self._warm, self._inside = True, False
+        return took

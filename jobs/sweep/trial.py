@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ray import tune
 
+from jobs.state.piece import Slots
 from jobs.worker import Assignment, work
 from jobs.world import World
 
@@ -25,15 +25,23 @@ class TuneRecorder:
     def progressed(self, step: int, values: Mapping[str, float]) -> None:
         """A trial shows itself at its evaluations only."""
 
+    def happened(self, step: int, what: str, details: Mapping[str, Any]) -> None:
+        """Nobody looks at the events of a trial."""
+
 
 class NoCheckpoints:
     """A trial that dies is begun again: it is shorter than the interval between two checkpoints."""
 
-    def newest(self, folder: Path) -> None:
+    def newest(self) -> None:
         """There is none."""
 
-    def commit(self, step: int, folder: Path, notes: Mapping[str, Any]) -> None:
+    def save(
+        self, step: int, slots: Slots, shapes: Mapping[str, tuple[int, ...]], notes: Mapping[str, Any], *, best: bool
+    ) -> None:
         """Keep nothing."""
+
+    def finish(self) -> None:
+        """Nothing is under way."""
 
 
 def run_trial(config: dict[str, Any], shared: dict[str, Any]) -> None:
