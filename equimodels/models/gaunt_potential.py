@@ -102,6 +102,7 @@ class GauntPotential(ExactTables):
     products, Gaunt products by exact quadrature unless given. Raises SettingError and UnknownComponentError.
     """
 
+    conservative: ClassVar[bool] = True  # forces are a gradient taken in `forward`: a loss on them needs a second one
     species_index: Tensor
     reference: Tensor
 
