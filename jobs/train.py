@@ -10,8 +10,10 @@ from cluster.context import RunContext
 from cluster.registry import move_alias, publish_model
 from cluster.runs import load_run
 from jobs.build import resolve
+from jobs.checkpoints.reading import open_checkpoint
 from jobs.launch import launch
 from jobs.spec.train import TrainSpec
+from jobs.state.export import write_model
 
 TASKS = {"energy_force": "energy_forces", "flow_matching": "embed"}
 
@@ -19,17 +21,15 @@ TASKS = {"energy_force": "energy_forces", "flow_matching": "embed"}
 def run(spec: TrainSpec, context: RunContext) -> dict[str, Any]:
     """Train and publish. Returns the outputs of the run: metrics, steps, dataset and, if published, the model."""
     resolved = resolve(spec, context.store)
-    context.progress.say(
-        f"training {spec.model.name} on {resolved.dataset}: {spec.resources.workers} workers, "
-        f"{spec.strategy.kind} {f'ZeRO-{spec.strategy.zero_stage}' if spec.strategy.kind == 'deepspeed' else ''}"
-    )
+    context.progress.say(f"training {spec.model.name} on {resolved.dataset}: {_workers(spec)}, {_strategy(spec)}")
     outcome = launch(resolved, context, attempt=load_run(context.store, context.run_id).attempt)
     outputs: dict[str, Any] = {"dataset": resolved.dataset, **outcome}
     if spec.publish is None:
         return outputs
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="publish-", dir=context.workdir) as folder:
-        context.store.download(f"runs/{context.run_id}/model", Path(folder))
+        # From the last checkpoint, which holds the best weights besides the last: no worker has them whole.
+        write_model(open_checkpoint(context.store, context.run_id), "best", resolved.description, Path(folder))
         reference = publish_model(
             context.store,
             spec.publish.as_,
@@ -48,3 +48,12 @@ def run(spec: TrainSpec, context: RunContext) -> dict[str, Any]:
         move_alias(context.store, reference.name, spec.publish.alias, reference.version, who=context.run_id, why=why)
     context.progress.say(f"published {reference}" + (f", alias {spec.publish.alias}" if spec.publish.alias else ""))
     return {**outputs, "model": str(reference), "publish_seconds": time.monotonic() - started}
+
+
+def _workers(spec: TrainSpec) -> str:
+    least, most = spec.resources.least, spec.resources.most
+    return f"{most} worker{'s' * (most > 1)}" if least == most else f"{least} to {most} workers"
+
+
+def _strategy(spec: TrainSpec) -> str:
+    return f"ZeRO-{spec.strategy.zero_stage}" if spec.strategy.kind == "deepspeed" else spec.strategy.kind

@@ -1,0 +1,7 @@
+"""Training on the workers of a Ray cluster: their start, their watch, their restarts, and what a person sees."""
+
+from jobs.launch.errors import WorkersFailedError
+from jobs.launch.run import launch
+from jobs.launch.shown import described
+
+__all__ = ["WorkersFailedError", "described", "launch"]

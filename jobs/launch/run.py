@@ -1,0 +1,183 @@
+"""A training run on the session's cluster, from the first start of its workers to the end, through all failures."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ray.exceptions import RayError
+
+from cluster.context import RunContext
+from cluster.errors import UserError
+from cluster.metrics import Meter
+from jobs.build import ResolvedTrain
+from jobs.checkpoints.commit import committed_steps
+from jobs.checkpoints.layout import home
+from jobs.failure import Cause, Failure, GiveUp, Policy, RetryWith, Symptom, classify, decide, hung
+from jobs.launch.errors import WorkersFailedError
+from jobs.launch.group import Failed, Finished, WorkerGroup
+from jobs.launch.nodes import leaving
+from jobs.launch.places import Places, reserve
+from jobs.launch.shown import shown
+from jobs.launch.sizes import larger, sizes
+from jobs.recording.events import event, write_event
+from jobs.spec.train import TrainSpec
+from jobs.worker import Assignment
+
+GROW_AFTER_S = 20.0  # a start is left in peace so long before it is made larger
+SLACK_S = 15.0  # a process that is only slow answers within a collective's limit and this
+
+
+def launch(resolved: ResolvedTrain, context: RunContext, *, attempt: int) -> dict[str, Any]:
+    """Train `resolved` on the session's cluster.
+
+    Returns what the leading worker knows at the end: steps, best step and value, metrics. The weights are in the last
+    checkpoint. Raises WorkersFailedError with the rank and its message when the run cannot go on, UserError where the
+    user can put it right.
+    """
+    run = _Run(resolved, context, attempt)
+    with shown(context, resolved.spec.schedule.steps):
+        return run.to_the_end()
+
+
+@dataclass
+class _Run:
+    """What outlives a start of the workers."""
+
+    resolved: ResolvedTrain
+    context: RunContext
+    attempt: int
+    history: list[Failure] = field(default_factory=list)
+
+    def to_the_end(self) -> dict[str, Any]:
+        while True:
+            spec = self.resolved.spec
+            end = self._start(spec)
+            if isinstance(end, Finished):
+                return end.outcome
+            failure = self._failure(end, spec)
+            self.history.append(failure)
+            decision = decide(self.history, _policy(spec))
+            if isinstance(decision, GiveUp):
+                raise _error(failure, decision.message, end.traces)
+            if isinstance(decision, RetryWith):
+                self._told("changed", decision.why, decision.changes)
+                self.resolved = ResolvedTrain(
+                    spec.with_changes(decision.changes),
+                    self.resolved.dataset,
+                    self.resolved.dataset_digest,
+                    self.resolved.description,
+                )
+            else:
+                self._told("restarted", failure.message, {"cause": failure.cause.value, "rank": failure.rank})
+                time.sleep(decision.after_s)
+            Meter(run_id=self.context.run_id).add("equi_restarts")
+
+    def _start(self, spec: TrainSpec) -> Finished | Failed:
+        """One start of the workers, as many as there is room for."""
+        resources = _resources(spec)
+        places = reserve(sizes(spec), resources, waiting=self._waiting(resources))
+        group = WorkerGroup(places, resources, grace=spec.failure.grace)
+        growth = _Growth(sizes(spec), places.size, resources)
+        try:
+            task = Assignment(self.context.store.uri, self.context.run_id, self.attempt, self.resolved.to_json())
+            try:
+                group.begin(asdict(task), spec.failure.collective_timeout)
+                return group.watch(spec.failure.collective_timeout + SLACK_S, self._each(group, growth))
+            except RayError as error:  # it was gone before it could be told what to do
+                names = tuple(base.__name__ for base in type(error).__mro__[1:])
+                return Failed((Symptom(0, type(error).__name__, str(error), names),), (), ())
+            except KeyboardInterrupt:
+                group.stop()
+                group.await_end(spec.failure.grace)
+                raise
+        finally:
+            growth.close()
+            group.close()
+
+    def _each(self, group: WorkerGroup, growth: "_Growth") -> Callable[[], None]:
+        asked = False
+
+        def look() -> None:
+            nonlocal asked
+            if asked:
+                return
+            if going := leaving(group.nodes):
+                self.context.progress.say(f"{len(going)} node{'s' * (len(going) > 1)} will be taken away: saving")
+                asked = True
+            elif (size := growth.possible()) is not None:
+                self.context.progress.say(f"there is room for {size} workers: saving, to go on with them")
+                asked = True
+            if asked:
+                group.stop()
+
+        return look
+
+    def _failure(self, end: Failed, spec: TrainSpec) -> Failure:
+        store, run_id = self.context.store, self.context.run_id
+        committed = max(committed_steps(store, home(run_id)), default=0)
+        found = None if end.overdue else classify(end.symptoms, committed=committed)
+        if found is None or found.cause is Cause.HUNG:
+            return hung(end.seen, spec.failure.collective_timeout, committed=committed)
+        return found
+
+    def _told(self, what: str, why: str, details: Any) -> None:
+        self.context.progress.say(f"{what}: {why}")
+        step = self.history[-1].committed
+        write_event(
+            self.context.store, self.context.run_id, event(step, what, {"why": why, **details}, attempt=self.attempt)
+        )
+
+    def _waiting(self, resources: dict[str, float]) -> Callable[[int], None]:
+        each = " and ".join(f"{number:g} {name}" for name, number in resources.items())
+        told: set[int] = set()
+
+        def tell(size: int) -> None:
+            if size not in told:
+                told.add(size)
+                self.context.progress.say(f"waiting until there is room for {size} workers of {each}")
+
+        return tell
+
+
+class _Growth:
+    """Places for more workers, asked for behind those that run; an autoscaler hears of them too."""
+
+    def __init__(self, possible: list[int], now: int, resources: dict[str, float]) -> None:
+        self._size, self._since = larger(possible, now), time.monotonic()
+        self._places = Places.ask(self._size - now, resources) if self._size else None
+
+    def possible(self) -> int | None:
+        """The size to which the run may grow now."""
+        if self._places is None or time.monotonic() - self._since < GROW_AFTER_S or not self._places.ready():
+            return None
+        return self._size
+
+    def close(self) -> None:
+        """Give the places back: those who start next take them."""
+        if self._places is not None:
+            self._places.give_back()
+
+
+def _resources(spec: TrainSpec) -> dict[str, float]:
+    wanted = {"CPU": float(spec.resources.cpus_per_worker), "GPU": float(spec.resources.gpus_per_worker)}
+    return {name: number for name, number in wanted.items() if number}
+
+
+def _policy(spec: TrainSpec) -> Policy:
+    shares, counted = spec.resources.most * spec.strategy.accumulate, spec.data.batch.counted
+    return Policy(
+        spec.failure.max_restarts,
+        spec.failure.halve_on_out_of_memory,
+        spec.strategy.accumulate,
+        counted // shares if counted else None,
+    )
+
+
+def _error(failure: Failure, message: str, traces: tuple[str, ...]) -> Exception:
+    if failure.cause is Cause.REFUSED:
+        return UserError(message)
+    error = WorkersFailedError(message, failure.rank)
+    for trace in traces:
+        error.add_note(trace)
+    return error
