@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 2.0
 WRITE_EVERY_S = 1.0
+SEPARATOR = " · "
 TASKS_KEPT = 20  # in progress.json; a sweep may open hundreds
 
 
@@ -37,6 +38,7 @@ class Task:
         self._started = time.monotonic()
         self._first: tuple[float, float] | None = None  # when something was first done, and how much
         self._elapsed: float | None = None
+        self._told_left: float | None = None
         self._lock = threading.Lock()
 
     def advance(self, n: float = 1, **info: Any) -> None:
@@ -47,10 +49,11 @@ class Task:
             self._notice()
         self._changed(self)
 
-    def update(self, *, completed: float | None = None, **info: Any) -> None:
-        """Set what is known now: units done, what to show beside the bar."""
+    def update(self, *, completed: float | None = None, left_s: float | None = None, **info: Any) -> None:
+        """Set what is known now: units done, seconds left by somebody's own reckoning, what to show beside the bar."""
         with self._lock:
             self.completed = self.completed if completed is None else completed
+            self._told_left = left_s
             self.info.update(info)
         self._changed(self)
 
@@ -75,6 +78,8 @@ class Task:
 
         What came before (processes that start, work found done on resume) says nothing about the rate.
         """
+        if self._told_left is not None:
+            return self._told_left
         rate = self.rate
         return None if not rate or not self.total else max(0.0, self.total - self.completed) / rate
 
@@ -108,16 +113,44 @@ class Task:
         }
 
 
-def line_of(task: Mapping[str, Any]) -> str:
-    """One task of progress.json in one line of text."""
+def line_of(task: Mapping[str, Any], width: int | None = None) -> str:
+    """One task of progress.json in one line of text, of at most `width` characters where one is given.
+
+    What is beside the bar stands in the order of its importance: the last of it is left out first.
+    """
     total = "" if task["total"] is None else f"/{task['total']:g}"
-    parts = [f"{task['title']}: {task['completed']:g}{total} {task['unit']}".rstrip(), *_speed(task)]
-    parts += [f"{name} {_shown(value)}" for name, value in task["info"].items()]
+    first = [f"{task['title']}: {task['completed']:g}{total} {task['unit']}".rstrip()]
+    last = []
     if task["left_s"] is not None:
-        parts.append(f"{task['left_s']:.0f} s left")
+        last = [f"{duration(task['left_s'])} left"]
     elif task["ended"]:
-        parts.append(f"{task['elapsed_s']:.1f} s")
-    return " · ".join(parts)
+        last = [f"{task['elapsed_s']:.1f} s"]
+    return fitted(first, _beside(task), last, width)
+
+
+def fitted(first: list[str], middle: list[str], last: list[str], width: int | None) -> str:
+    """The parts in one line; too long a line loses the end of the middle, then `last`, then its own end."""
+    for kept in range(len(middle), -1, -1):
+        line = SEPARATOR.join([*first, *middle[:kept], *last])
+        if width is None or len(line) <= width:
+            return line
+    return SEPARATOR.join(first)[:width]
+
+
+def duration(seconds: float) -> str:
+    """How long, in the one or two units that matter."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def _beside(task: Mapping[str, Any]) -> list[str]:
+    """The rate, then whatever was told; what is empty at the moment is not shown."""
+    return [*_speed(task), *(f"{name} {_shown(value)}" for name, value in task["info"].items() if value != "")]
 
 
 def _speed(task: Mapping[str, Any]) -> list[str]:
@@ -156,7 +189,8 @@ class Progress:
         draw: Callable[[Task], None] = _Lines(self._console)
         with contextlib.ExitStack() as stack:
             if self._console.is_terminal:
-                draw = _Bar(stack.enter_context(_bars(self._console)), title, total)
+                bar = _bar_width(self._console.width)
+                draw = _Bar(stack.enter_context(_bars(self._console, bar)), title, total, self._console, bar)
 
             def changed(task: Task) -> None:
                 draw(task)
@@ -199,26 +233,31 @@ class _Lines:
 class _Bar:
     """For a terminal."""
 
-    def __init__(self, bars: Bars, title: str, total: float | None) -> None:
-        self._bars = bars
+    def __init__(self, bars: Bars, title: str, total: float | None, console: Console, bar: int) -> None:
+        self._bars, self._console = bars, console
+        self._around = len(title) + 1 + (bar + 1 if bar else 0)
         self._id: TaskID = bars.add_task(title, total=total, info="")
 
     def __call__(self, task: Task) -> None:
-        info = " · ".join([*_speed(task.to_json()), *(f"{name} {_shown(value)}" for name, value in task.info.items())])
+        state = task.to_json()
         total = "" if task.total is None else f"/{task.total:g}"
         count = f"{task.completed:g}{total} {task.unit}".rstrip()
-        self._bars.update(self._id, completed=task.completed, total=task.total, info=f"{count}  {info}".rstrip())
+        last = [f"{task.elapsed_s:.0f} s"] if task.ended else []
+        if state["left_s"] is not None:
+            last = [f"{duration(state['left_s'])} left"]
+        # The console is asked each time: a terminal can be made narrower while we draw.
+        info = fitted([count], _beside(state), last, max(1, self._console.width - self._around))
+        self._bars.update(self._id, completed=task.completed, total=task.total, info=info)
 
 
-def _bars(console: Console) -> Bars:
-    return Bars(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[info]}"),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        console=console,
-        refresh_per_second=4,
-    )
+def _bars(console: Console, bar: int) -> Bars:
+    columns = [TextColumn("{task.description}"), BarColumn(bar_width=bar), TextColumn("{task.fields[info]}")]
+    return Bars(*(columns if bar else columns[::2]), console=console, refresh_per_second=4)
+
+
+def _bar_width(width: int) -> int:
+    """Of the bar itself: the figures beside it say more."""
+    return 30 if width >= 120 else 12 if width >= 70 else 0
 
 
 def _shown(value: Any) -> str:

@@ -166,7 +166,7 @@ class StoreRecorder:
 
     def _use_of_peak(self, values: Mapping[str, float]) -> dict[str, float]:
         rate = values.get("flops_per_second")
-        return {"mfu": rate / self._plan.peak} if rate is not None and self._plan.peak else {}
+        return {"mfu": rate / self._plan.peak} if rate and self._plan.peak else {}
 
     def _calm(self, now: Mapping[str, float]) -> None:
         """Rates of single steps jump; people are shown a running mean of them, without the first steps."""

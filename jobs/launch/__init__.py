@@ -2,6 +2,5 @@
 
 from jobs.launch.errors import WorkersFailedError
 from jobs.launch.run import launch
-from jobs.launch.shown import described
 
-__all__ = ["WorkersFailedError", "described", "launch"]
+__all__ = ["WorkersFailedError", "launch"]

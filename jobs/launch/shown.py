@@ -8,6 +8,7 @@ from typing import Any
 
 from cluster.context import RunContext
 from cluster.errors import NotFoundError
+from jobs.report.line import described, seconds_left
 
 POLL_S = 0.5
 
@@ -25,9 +26,9 @@ def shown(context: RunContext, steps: int) -> Iterator[None]:
                     news = json.loads(context.store.read(f"runs/{context.run_id}/live.json"))
                 except (NotFoundError, ValueError):
                     continue
-                if news.get("stage") == "train" and news != told:  # nothing new while workers start again
+                if news.get("stage") == "train" and "completed" in news and news != told:  # nothing new while workers start again
                     told = news
-                    bar.update(completed=news["completed"], **described(news))
+                    bar.update(completed=news["completed"], left_s=seconds_left(news), **described(news))
 
         watcher = threading.Thread(target=follow, daemon=True)
         watcher.start()
@@ -37,22 +38,3 @@ def shown(context: RunContext, steps: int) -> Iterator[None]:
         finally:
             finished.set()
             watcher.join(timeout=5)
-
-
-def described(news: dict[str, Any]) -> dict[str, str]:
-    """The few numbers of a progress report that fit on a line."""
-    now, measured = news.get("now", {}), news.get("measured", {})
-    shown = {}
-    if "epoch" in now:
-        shown["epoch"] = f"{now['epoch']:.1f}"
-    if "loss" in now:
-        shown["loss"] = f"{now['loss']:.4g}"
-    if "valid/force_mae" in measured:
-        shown["force MAE"] = f"{1000 * measured['valid/force_mae']:.1f} meV/Å"
-    elif "force_mae" in now:
-        shown["force MAE"] = f"{1000 * now['force_mae']:.1f} meV/Å"
-    if "data_wait" in now:
-        shown["data wait"] = f"{100 * now['data_wait']:.1f} %"
-    if "samples_per_second" in now:
-        shown["rate"] = f"{now['samples_per_second']:.0f}/s"
-    return shown
