@@ -26,6 +26,7 @@ COMMANDS: dict[str, Command | Group] = {
     "logs": Command("cluster.commands.runs:logs", "What a run has printed; -f follows it.", JOBS),
     "stop": Command("cluster.commands.runs:stop", "Stop a run; what it has finished stays.", JOBS),
     "resume": Command("cluster.commands.runs:resume", "Go on with a run that ended early.", JOBS),
+    "export": Command("jobs.state.cli:export", "The weights of a checkpoint as a model folder.", JOBS),
     "report": Command("jobs.report.cli:report", "A self-contained HTML page about a run.", JOBS),
     "data": Group(
         "Datasets: label, ingest, list, verify, sweep.",

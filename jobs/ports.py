@@ -33,6 +33,7 @@ class Saved:
     shapes: Mapping[str, tuple[int, ...]]
     slots: tuple[str, ...]
     find: Find
+    model: Mapping[str, Any] | None = None  # its description as JSON, where the writer said it
 
 
 class Checkpoints(Protocol):

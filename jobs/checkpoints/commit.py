@@ -35,6 +35,7 @@ class Commit:
     slots: tuple[str, ...]
     shapes: Mapping[str, tuple[int, ...]]
     notes: Mapping[str, Any]
+    model: Mapping[str, Any] | None = None  # what `equi export` makes a model of
 
     def encoded(self) -> bytes:
         """As JSON; of the notes NaN and infinity stay what they are, as Python writes and reads them."""
@@ -49,6 +50,7 @@ class Commit:
             "slots": list(self.slots),
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "notes": dict(self.notes),
+            "model": self.model,
         }
         return json.dumps(document, indent=1).encode() + b"\n"
 
@@ -83,6 +85,7 @@ def decoded(data: bytes, key: str) -> Commit:
                 tuple(document["slots"]),
                 {name: tuple(shape) for name, shape in document["shapes"].items()},
                 document["notes"],
+                document["model"],
             )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpointError(f"{key} is damaged: {type(error).__name__}: {error}") from None

@@ -43,7 +43,7 @@ def open_checkpoint(store: Store, run_id: str, step: int | None = None) -> Saved
 def saved(store: Store, at: str, commit: Commit, indices: Iterable[Sequence[FileIndex]]) -> Saved:
     """The checkpoint as the loop sees it."""
     find = Stretches(store, at, [file for files in indices for file in files]).find
-    return Saved(commit.step, commit.notes, commit.shapes, commit.slots, find)
+    return Saved(commit.step, commit.notes, commit.shapes, commit.slots, find, commit.model)
 
 
 def read_indices(store: Store, at: str, commit: Commit) -> list[list[FileIndex]]:

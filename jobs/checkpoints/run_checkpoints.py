@@ -30,7 +30,8 @@ BEST = "best"  # the slot that has a file of its own
 class RunCheckpoints:
     """Implements `jobs.ports.Checkpoints` on a store.
 
-    Making one takes over the run: ranks of earlier attempts cannot commit any more. reached: see `stages`.
+    Making one takes over the run: ranks of earlier attempts cannot commit any more.
+    model: the description of the model, for those who export it. reached: see `stages`.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class RunCheckpoints:
         policy: Checkpoint,
         scratch: Path,
         *,
+        model: Mapping[str, Any] | None = None,
         reached: Reached = go_on,
     ) -> None:
         self._store, self._home, self._world, self._reached = store, home(run_id), world, reached
         attempt: int = world.gather(claim(store, self._home) if world.leads else 0)[0]
-        seat = Seat(store, self._home, attempt, world.rank, world.size, policy.patience, scratch, reached)
+        seat = Seat(store, self._home, attempt, world.rank, world.size, policy.patience, scratch, reached, model)
         self._saver = Saver(seat, Sweeper(store, self._home, attempt, policy, reached))
         self._background = Background("checkpoint")
         self._state, self._best = SnapshotBuffer(), SnapshotBuffer()
@@ -103,6 +105,7 @@ class RunCheckpoints:
         )
         self._reached("after copy")
         self._step = step
+        self._damaged.discard(step)  # the new one takes its place
         self._background.start(lambda: self._saver.save(taken, self._damaged))
 
     def finish(self) -> None:

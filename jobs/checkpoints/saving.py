@@ -55,6 +55,7 @@ class Seat:
     patience: float
     scratch: Path
     reached: Reached
+    model: Mapping[str, Any] | None = None
 
 
 class Saver:
@@ -126,7 +127,16 @@ class Saver:
         }
         slots = tuple(sorted({piece.slot for piece in pieces}))
         commit = Commit(
-            taken.step, seat.attempt, seat.size, taken.is_best, stored, tuple(names), slots, taken.shapes, taken.notes
+            taken.step,
+            seat.attempt,
+            seat.size,
+            taken.is_best,
+            stored,
+            tuple(names),
+            slots,
+            taken.shapes,
+            taken.notes,
+            seat.model,
         )
         seat.reached("before commit")
         self._persist(lambda: require_current(seat.store, seat.home, seat.attempt))

@@ -5,12 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from safetensors import safe_open
-from training_states import SHAPES, Layout, Ranks, alone, by_parameter, by_rows, flat, same, state, whole
+from training_states import HOME, SHAPES, Layout, Ranks, alone, by_parameter, by_rows, flat, same, state, whole
 
 from cluster.store import Store
 from jobs.checkpoints.commit import committed_steps
-
-HOME = "runs/r1/checkpoints"
 
 
 def test_a_run_without_checkpoints_starts_afresh(begin: Callable[..., Ranks]) -> None:

@@ -15,6 +15,7 @@ from jobs.state.piece import Piece, Slots
 from jobs.world import World
 
 SHAPES = {"embed.weight": (5, 3), "layer.weight": (4, 4), "layer.bias": (4,), "scale": ()}
+HOME = "runs/r1/checkpoints"
 Whole = dict[str, dict[str, Tensor]]
 
 
