@@ -20,6 +20,7 @@ from jobs.ports import Ports
 from jobs.spec.train import TrainSpec
 from jobs.strategy.engine import Engine
 from jobs.training.evaluation import evaluate
+from jobs.training.flops import FlopCount
 from jobs.training.pace import Pace, memory_used
 from jobs.training.pieces import copied
 from jobs.training.schedule import learning_rate
@@ -63,20 +64,22 @@ def train(
     run = _Run(spec, engine, objective, training, validation, ports, world, device)
     run.resume()
     state, total, parts = run.state, spec.schedule.steps, spec.accumulation(world.size)
-    pace, watch = Pace(state.step, total, training), DataWatch()
+    pace, watch, flops = Pace(state.step, total, training), DataWatch(), FlopCount(on=not spec.strategy.compile)
     with closing(iter(training)) as batches:
         while state.step < total and not state.ended:
             step, sums = state.step, StepSums()
             world.at(step)
             engine.module.train()
-            for part in range(parts):
-                with watch.waiting():
-                    batch = next(batches)
-                generator = draws(spec.seed, step, part * world.size + world.rank)
-                torch.manual_seed(generator.initial_seed())  # for layers that draw from the global generator
-                loss, metrics = objective(engine.forward, batch.to(device), generator)
-                engine.backward(loss, last=part == parts - 1)
-                sums.add(loss, metrics, batch, training.rows)
+            with flops.counting():
+                for part in range(parts):
+                    with watch.waiting():
+                        batch = next(batches)
+                    generator = draws(spec.seed, step, part * world.size + world.rank)
+                    torch.manual_seed(generator.initial_seed())  # for layers that draw from the global generator
+                    loss, metrics = objective(engine.forward, batch.to(device), generator)
+                    engine.backward(loss, last=part == parts - 1)
+                    sums.add(loss, metrics, batch, training.rows)
+            sums.contains({"flops": flops.of(sums.size)})
             lr, limit = learning_rate(step, spec.schedule, peak=spec.optimizer.params.lr), state.guard.limit
             norm = engine.step(lr, limit=limit)
             if state.guard.took(norm):
@@ -101,6 +104,7 @@ def train(
             if stopping or state.ended or done % spec.checkpoint.every_steps == 0 or done == total:
                 run.save()
             if stopping:
+                run.tell("preempted", {})
                 ports.checkpoints.finish()
                 raise PreemptedError(done)
     ports.checkpoints.finish()
@@ -142,7 +146,7 @@ class _Run:
             return
         self.state.restore(saved, self._engine, self._training)
         self._best_saved = self.state.selection.step
-        self._tell("resumed", {"workers": self._world.size})
+        self.tell("resumed", {"workers": self._world.size})
         if self.owes_an_evaluation:
             self.evaluate()
 
@@ -158,7 +162,7 @@ class _Run:
         loss, samples = offers[rank]
         told = {"norm": norm, "limit": limit, "loss": loss}
         numbers = {name: value if math.isfinite(value) else None for name, value in told.items()}
-        self._tell("skipped", {**numbers, "rank": rank, "samples": samples})
+        self.tell("skipped", {**numbers, "rank": rank, "samples": samples})
         if self.state.guard.spent:
             self._ports.checkpoints.finish()
             raise TrainingDivergedError(self.state.step, rank, samples, norm=norm, skipped=self.state.guard.skipped)
@@ -176,7 +180,7 @@ class _Run:
         state.metrics, state.evaluated = {f"valid/{name}": value for name, value in found.items()}, state.step
         if state.selection.judge(state.step, state.metrics):
             state.keep_best(engine)
-            self._tell("best", {state.selection.metric: state.selection.value})
+            self.tell("best", {state.selection.metric: state.selection.value})
         state.ended = state.selection.hopeless
         memory = {
             f"memory/rank{rank}": float(used) for rank, used in enumerate(world.gather(memory_used(self._device)))
@@ -193,6 +197,7 @@ class _Run:
         notes = state.notes(engine, self._training)
         self._ports.checkpoints.save(state.step, state.slots(engine), engine.shapes(), notes, best=news)
 
-    def _tell(self, what: str, details: dict[str, Any]) -> None:
+    def tell(self, what: str, details: dict[str, Any]) -> None:
+        """One event for the people who watch."""
         if self._world.leads:
             self._ports.recorder.happened(self.state.step, what, details)

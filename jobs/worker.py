@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from jobs.build import ResolvedTrain, dataset_of, training_batches, validation_b
 from jobs.checkpoints import RunCheckpoints
 from jobs.loop import Outcome, train
 from jobs.ports import Checkpoints, Ports, Recorder, never
-from jobs.recorder import StoreRecorder
+from jobs.recorder import Plan, StoreRecorder
+from jobs.spec.train import TrainSpec
 from jobs.strategy.build import device_of, make_engine, quiet_environment
+from jobs.training.flops import peak_of
 from jobs.training.seeding import deterministic, seed_all
 from jobs.world import World
 
@@ -47,25 +50,43 @@ def work(
     gpu = spec.resources.gpus_per_worker > 0
     torch.set_num_threads(spec.resources.cpus_per_worker)
     device = device_of(rank_on_node, gpu=gpu)
-    with tempfile.TemporaryDirectory(prefix="equi-worker-") as folder, deterministic(spec.deterministic):
-        scratch = Path(folder)
+    with ExitStack() as open_:
+        scratch = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="equi-worker-")))
+        open_.enter_context(deterministic(spec.deterministic))
         quiet_environment(scratch, gpu=gpu)
         store = open_store(task.store)
         dataset = dataset_of(store, resolved)
         training = training_batches(dataset, spec, world)
         validation = validation_batches(dataset, spec, world)
+        world.pulse.passed("dataset")
         seed_all(spec.seed)  # the same weights on every rank, whatever ran in this process before
         model = assemble(resolved.description).to(device)
         config = settings(objectives, spec.objective.name, spec.objective.params)
         objective: Any = objectives.find(spec.objective.name).target(config, resolved.description.facts)
+        world.pulse.passed("model")
         engine = make_engine(model, spec, world, device)
-        ports = Ports(
-            recorder or StoreRecorder(store, task.run_id, task.attempt, spec.schedule.steps, emit),
-            checkpoints
-            or RunCheckpoints(
-                store, task.run_id, world, spec.checkpoint, scratch, model=resolved.description.to_json()
-            ),
-            scratch,
-            stop,
-        )
+        world.pulse.passed("engine")
+        if recorder is None:
+            plan = recording_plan(spec, objective, world, device)
+            recorder = open_.enter_context(
+                closing(StoreRecorder(store, task.run_id, task.attempt, spec.schedule.steps, emit, plan))
+            )
+        if checkpoints is None:
+            checkpoints = RunCheckpoints(store, task.run_id, world, spec.checkpoint, scratch)
+        ports = Ports(recorder, checkpoints, scratch, stop)
         return train(spec, engine, objective, training, validation, ports, world, device)
+
+
+def recording_plan(spec: TrainSpec, objective: Any, world: World, device: torch.device) -> Plan:
+    """What the recorder is told of the run before it begins."""
+    peak = peak_of(device, bf16=spec.strategy.precision == "bf16", tf32=spec.strategy.tf32)
+    return Plan(
+        metric=spec.publish.metric if spec.publish else "valid/loss",
+        measured=tuple(f"valid/{name}" for name in objective.metrics),
+        evaluate_every=spec.schedule.eval_every,
+        save_every=spec.checkpoint.every_steps,
+        peak=None if peak is None else peak * world.size,
+        loggers=spec.loggers,
+        name=spec.name,
+        settings=spec.model_dump(mode="json", by_alias=True),
+    )

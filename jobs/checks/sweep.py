@@ -26,7 +26,8 @@ def check(spec: SweepSpec, surroundings: Surroundings) -> list[Complaint]:
             except ValidationError as error:
                 found[Complaint(("space", _blamed(spec, _place(error))), _text(error))] = None
                 continue
-            for complaint in train.components(candidate) + train.capacity(candidate, surroundings):
+            problems = train.components(candidate) + train.strategy(candidate)
+            for complaint in problems + train.capacity(candidate, surroundings):
                 place = ("space", _blamed(spec, complaint.path))
                 found[Complaint(place, complaint.message, complaint.allowed, complaint.hint)] = None
     return list(found)

@@ -15,6 +15,7 @@ from equimodels.registry import Registry
 from jobs.checks.settings import nearest, unknown
 from jobs.spec.frozen import Component
 from jobs.spec.train import COUNTED, TrainSpec
+from jobs.strategy.refusals import is_conservative, refusals
 
 EMBEDDINGS = {"radial": radial_bases}
 
@@ -24,6 +25,7 @@ def check(spec: TrainSpec, surroundings: Surroundings) -> list[Complaint]:
     found = components(spec)
     found += dataset(spec, surroundings)
     found += metric(spec)
+    found += strategy(spec)
     found += capacity(spec, surroundings)
     return found
 
@@ -75,11 +77,21 @@ def metric(spec: TrainSpec) -> list[Complaint]:
     return [unknown("metric", spec.publish.metric, known, ("publish", "metric"))]
 
 
+def strategy(spec: TrainSpec) -> list[Complaint]:
+    """The strategy can train this model with this optimizer; otherwise why not, and what comes nearest."""
+    try:
+        target: Any = models.find(spec.model.name).target
+    except UnknownComponentError:
+        return []
+    found = refusals(spec, conservative=is_conservative(target), cuda=spec.resources.gpus_per_worker > 0)
+    return [Complaint(tuple(refusal.path.split(".")), refusal.why, hint=refusal.nearest) for refusal in found]
+
+
 def capacity(spec: TrainSpec, surroundings: Surroundings) -> list[Complaint]:
-    """The cluster can, at some time, hold all workers at once."""
+    """The cluster can, at some time, hold the smallest number of workers at once."""
     resources = spec.resources
     problem = fits(
-        workers=resources.workers,
+        workers=resources.least,
         cpus=resources.cpus_per_worker,
         gpus=resources.gpus_per_worker,
         capacity=surroundings.capacity,

@@ -67,5 +67,7 @@ class Schedule(Frozen):
     cooldown: float = Field(default=0.2, gt=0, le=1, description="wsd: the share of the steps at the end that decays")
     eval_every: PositiveInt = 200
     ema: float = Field(default=0.99, ge=0, lt=1, description="decay of the averaged weights; 0 switches them off")
-    posthoc_ema: tuple[PositiveFloat, ...] = Field(default=(), description="relative widths of averages kept beside")
+    posthoc_ema: tuple[Annotated[float, Field(gt=0, le=0.28)], ...] = Field(
+        default=(), description="relative widths of power-function averages that are kept beside: 0.05, 0.1"
+    )
     early_stop: EarlyStop | None = None

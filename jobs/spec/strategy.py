@@ -38,7 +38,11 @@ class Strategy(Frozen):
 
 
 class WorkerRange(Frozen):
-    """Between so many workers: training starts with what there is, and is resized as nodes come and go."""
+    """Between so many workers: training starts with what there is, and is resized as nodes come and go.
+
+    A step has as many micro-batches as `max` workers times `strategy.accumulate`, always; only numbers of workers that
+    share them evenly train, so a range from 1 to 4 trains on 1, 2 or 4 of them.
+    """
 
     min: PositiveInt
     max: PositiveInt

@@ -62,6 +62,9 @@ def test_the_shipped_specs_have_nothing_to_complain_about_but_the_missing_datase
         ({"embedding.angular": {"name": "bessel"}}, "embedding.angular", "unknown embedding"),
         ({"publish.metric": "valid/force_mea"}, "publish.metric", "did you mean 'valid/force_mae'"),
         ({"resources.workers": 4}, "resources.workers", "the cluster has at most 2"),
+        ({"resources.workers": {"min": 4, "max": 8}}, "resources.workers", "the cluster has at most 2"),
+        ({"strategy.units": "blocks"}, "strategy.units", "use kind: fsdp, or units: root"),
+        ({"strategy.offload": "cpu"}, "strategy.offload", "use offload: none"),
         ({"data.uri": "datasets/ethonol"}, "data.uri", "ethonol"),
         ({"data.uri": "datasets/squares"}, "data.uri", "holds images, not structures; missing columns: numbers"),
     ],
@@ -69,6 +72,11 @@ def test_the_shipped_specs_have_nothing_to_complain_about_but_the_missing_datase
 def test_each_mistake_is_told_at_its_place(changes: dict[str, Any], path: str, words: str, with_images: Store) -> None:
     found = told(train_checks.check(spec(**changes), Surroundings(with_images, {"CPU": 2, "GPU": 0})))
     assert any(line.startswith(f"{path}: ") and words in line for line in found.splitlines()), found
+
+
+def test_a_range_of_workers_needs_room_for_the_smallest_number() -> None:
+    found = train_checks.check(spec(**{"resources.workers": {"min": 2, "max": 8}}), Surroundings(None, {"CPU": 2}))
+    assert found == []
 
 
 def test_all_mistakes_are_told_at_once(with_images: Store) -> None:
