@@ -10,6 +10,10 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from jobs.strategy.dual import carried, join, split
+
+from jobs.strategy.dual import carried, join, split
+
 
 def blocks(model: nn.Module) -> list[nn.Module]:
     """The entries of the outermost lists of modules, in order."""
@@ -28,7 +32,7 @@ def _forgetful(block: nn.Module, forward: Callable[..., Any]) -> Callable[..., A
     def run(*inputs: Any) -> Any:
         if not (block.training and torch.is_grad_enabled()):
             return forward(*inputs)
-        # Only this kind can be differentiated twice, which forces need.
-        return checkpoint(forward, *inputs, use_reentrant=False)
+        # Only this kind can be differentiated twice, which forces need. Dual numbers are gone when it computes again.
+        return join(checkpoint(carried(forward), *split(inputs), use_reentrant=False))
 
     return run

@@ -61,13 +61,19 @@ class ZeroEngine:
             self._watch("scaled_global_norm")
 
     def forward(self, *inputs: Any) -> Any:
-        if self.module.training:
-            return self._engine(*inputs)
+        # Not through DeepSpeed's own forward: it would take any gradient of the output for the end of a step, and the
+        # two-phase step takes one of the energy. Hooks of stage 3 are the modules' own.
         with autocast(self._strategy, self._device):
             return self.module(*inputs)
 
     def backward(self, loss: Tensor, *, last: bool = True) -> None:
+        from deepspeed.runtime.utils import register_output_backward_hooks
+
         self._engine.set_gradient_accumulation_boundary(last)
+        if isinstance(self._state, ZeroState):
+            self._optimizer.clear_backward_seen_flag()
+        # What DeepSpeed's forward does to its output, done to the loss.
+        register_output_backward_hooks(loss, preprocess_once_fn=self._engine._backward_prologue)
         with self._gathered():
             self._engine.backward(loss)
 

@@ -22,8 +22,7 @@ OURS = {
     "fp16": "strategy.precision",
     "amp": "strategy.precision",
     "data_types": "strategy.precision",
-    "torch_autocast.enabled": "strategy.precision",
-    "torch_autocast.dtype": "strategy.precision",
+    "torch_autocast": "strategy.precision",
     "activation_checkpointing": "strategy.recompute",
     "compile": "strategy.compile",
     "optimizer": "optimizer",
@@ -64,9 +63,6 @@ def deepspeed_config(spec: TrainSpec, workers: int) -> dict[str, Any]:
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 10**9,
     }
-    if strategy.precision == "bf16":
-        # No list of modules: with one, their gradients would be summed in bf16.
-        config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
     return merged(config, strategy.deepspeed)
 
 
