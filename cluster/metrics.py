@@ -74,13 +74,44 @@ _ROWS = (
     ),
     Metric(
         "equi_training_metric", "gauge", "short", ("run_id", "metric"),
-        "Newest value of a metric of a run: loss, valid/loss, valid/force_mae, learning rate.",
+        "Newest value of a quantity of a run: loss, lr, grad_norm, valid/loss, valid/force_mae.",
         "training", "Loss and errors", _newest("equi_training_metric", "run_id, metric", RUN), "{{run_id}} {{metric}}",
     ),
     Metric(
         "equi_step_seconds", "histogram", "s", ("run_id",), "Wall-clock time of one optimizer step.",
         "training", "Time of a step, 95%", _quantile(0.95, "equi_step_seconds", "run_id", RUN), "{{run_id}}",
         STEP_SECONDS,
+    ),
+    Metric(
+        "equi_throughput", "gauge", "short", ("run_id", "what"),
+        "Samples, atoms or images that all workers together train on in a second, a running mean.",
+        "training", "Samples, atoms or images a second", _newest("equi_throughput", "run_id, what", RUN), "{{run_id}} {{what}}",
+    ),
+    Metric(
+        "equi_flops", "gauge", "flops", ("run_id",),
+        "Matrix products, convolutions and attention that all workers together execute in a second.",
+        "training", "FLOP/s of products", _newest("equi_flops", "run_id", RUN), "{{run_id}}",
+    ),
+    Metric(
+        "equi_mfu", "gauge", "percentunit", ("run_id",),
+        "FLOP/s of products in parts of the peak of the GPUs at the precision of the run; of GPUs in the table only.",
+        "training", "Share of the GPUs' peak (MFU)", _newest("equi_mfu", "run_id", RUN), "{{run_id}}",
+    ),
+    Metric(
+        "equi_data_wait", "gauge", "percentunit", ("run_id",),
+        "Share of the time of steps since the last evaluation in which the leading worker waited for its batch.",
+        "training", "Waiting for data", _newest("equi_data_wait", "run_id", RUN), "{{run_id}}",
+    ),
+    Metric(
+        "equi_skipped_steps", "gauge", "short", ("run_id",),
+        "Steps left out because their gradients were not finite or far too large.",
+        "training", "Steps left out", _newest("equi_skipped_steps", "run_id", RUN), "{{run_id}}",
+    ),
+    Metric(
+        "equi_worker_memory_bytes", "gauge", "bytes", ("run_id", "rank"),
+        "Most memory that a worker has held: of its GPU, or resident where it has none; told at evaluations.",
+        "training", "Peak memory by rank", _newest("equi_worker_memory_bytes", "run_id, rank", RUN),
+        "{{run_id}} {{rank}}",
     ),
     Metric(
         "equi_restarts", "counter", "short", ("run_id",), "Times the workers of a run were started again.",

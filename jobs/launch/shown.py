@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from cluster.context import RunContext
-from cluster.errors import NotFoundError
+from cluster.errors import NotFoundError, StoreError
 from jobs.report.line import described, seconds_left
 
 POLL_S = 0.5
@@ -24,9 +24,9 @@ def shown(context: RunContext, steps: int) -> Iterator[None]:
             while not finished.wait(POLL_S):
                 try:
                     news = json.loads(context.store.read(f"runs/{context.run_id}/live.json"))
-                except (NotFoundError, ValueError):
+                except (NotFoundError, StoreError, ValueError):
                     continue
-                if news.get("stage") == "train" and "completed" in news and news != told:  # nothing new while workers start again
+                if news.get("stage") == "train" and news != told:  # nothing new while workers start again
                     told = news
                     bar.update(completed=news["completed"], left_s=seconds_left(news), **described(news))
 

@@ -21,7 +21,8 @@ with open_session(None, home=Path(sys.argv[1]), cpus=2):
     @ray.remote
     class Worker:
         def emit(self):
-            meter = Meter(run_id="r1", endpoint="e", model="m@1", metric="loss", outcome="finished", status="200")
+            labels = dict(run_id="r1", endpoint="e", model="m@1", metric="loss", outcome="finished", status="200")
+            meter = Meter(**labels, what="atoms", rank="0")
             for row in METRICS.values():
                 {"counter": meter.add, "gauge": meter.set, "histogram": meter.observe}[row.kind](row.name, 1.0)
 
