@@ -85,7 +85,8 @@ _ROWS = (
     Metric(
         "equi_throughput", "gauge", "short", ("run_id", "what"),
         "Samples, atoms or images that all workers together train on in a second, a running mean.",
-        "training", "Samples, atoms or images a second", _newest("equi_throughput", "run_id, what", RUN), "{{run_id}} {{what}}",
+        "training", "Samples, atoms or images a second", _newest("equi_throughput", "run_id, what", RUN),
+        "{{run_id}} {{what}}",
     ),
     Metric(
         "equi_flops", "gauge", "flops", ("run_id",),
