@@ -51,12 +51,12 @@ class WorkerGroup:
     def __init__(self, places: Places, resources: dict[str, float], *, grace: float) -> None:
         self._places, self._grace = places, grace
         # One process a place; questions are answered in a thread of their own, whatever the training does.
-        actor = ray.remote(TrainWorker).options(
+        actor = ray.remote(
             num_cpus=resources.get("CPU", 0),
             num_gpus=resources.get("GPU", 0),
             max_restarts=0,
             concurrency_groups={"side": 1},
-        )
+        )(TrainWorker)
         self._members: list[Any] = [
             actor.options(
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
@@ -124,7 +124,7 @@ class WorkerGroup:
         return Failed(
             tuple(_symptom(rank, one) for rank, one in sorted(bad.items())),
             self.seen(),
-            tuple(f"rank {rank}:\n{one.trace}" for rank, one in sorted(bad.items()) if isinstance(one, Ended)),
+            tuple(f"rank {rank}: {one.trace if isinstance(one, Ended) else one}" for rank, one in sorted(bad.items())),
         )
 
     def stop(self) -> None:

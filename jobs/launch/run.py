@@ -86,7 +86,7 @@ class _Run:
                 return group.watch(spec.failure.collective_timeout + SLACK_S, self._each(group, growth))
             except RayError as error:  # it was gone before it could be told what to do
                 names = tuple(base.__name__ for base in type(error).__mro__[1:])
-                return Failed((Symptom(0, type(error).__name__, str(error), names),), (), ())
+                return Failed((Symptom(0, type(error).__name__, str(error), names),), (), (str(error),))
             except KeyboardInterrupt:
                 group.stop()
                 group.await_end(spec.failure.grace)
