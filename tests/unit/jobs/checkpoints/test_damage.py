@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 import pytest
-from training_states import HOME, Ranks, same, state, whole
+from training_states import HOME, Ranks, Whole, by_parameter, same, state, whole
 
 from cluster.store import Store
-from jobs.checkpoints import DamagedCheckpointError, open_checkpoint
+from jobs.checkpoints import CheckpointError, DamagedCheckpointError, open_checkpoint
 from jobs.checkpoints.commit import committed_steps
+from jobs.state.piece import Slots
 
 FILE = f"{HOME}/00000020/a0001-00001.safetensors"
 INDEX = f"{HOME}/00000020/a0001-00001.json"
@@ -86,15 +87,11 @@ def test_who_reads_a_part_sees_damage_in_that_part(begin: Callable[..., Ranks], 
 
 
 def test_pieces_that_do_not_cover_a_parameter_are_never_committed(begin: Callable[..., Ranks], store: Store) -> None:
-    from training_states import by_parameter
+    def twice(everything: Whole, rank: int, size: int) -> Slots:
+        return by_parameter(everything, 0, 1)
 
-    from jobs.checkpoints import CheckpointError
-
-    def twice(everything: object, rank: int, size: int) -> object:
-        return by_parameter(everything, 0, 1)  # type: ignore[arg-type]
-
-    def half(everything: object, rank: int, size: int) -> object:
-        return by_parameter(everything, 0, 2)  # type: ignore[arg-type]
+    def half(everything: Whole, rank: int, size: int) -> Slots:
+        return by_parameter(everything, 0, 2)
 
     for size, layout, words in ((2, twice, "are there twice"), (1, half, "no rank holds the value of")):
         with pytest.raises(CheckpointError, match=words):
