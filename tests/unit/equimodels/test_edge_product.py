@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from equimodels.ops import edge_product as module
+from equimodels.ops import edge_blocks
 from equimodels.ops.edge_product import edge_product, edge_product_plain
 
 
@@ -20,7 +20,7 @@ def operands(dtype=torch.float64):
 
 @pytest.fixture(params=[1, 40, 1 << 16], ids=["one edge a block", "several blocks", "one block"])
 def block(request, monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", request.param)
+    monkeypatch.setattr(edge_blocks, "BLOCK", request.param)
 
 
 @pytest.mark.usefixtures("block")
