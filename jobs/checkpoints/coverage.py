@@ -16,7 +16,8 @@ def require_whole(pieces: Iterable[Place], shapes: Mapping[str, tuple[int, ...]]
     spans: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for piece in pieces:
         spans[piece.slot, piece.parameter].append((piece.start, piece.start + piece.count))
-    for name in shapes.keys() - {parameter for slot, parameter in spans if slot == "value"}:
+    held = {parameter for slot, parameter in spans if slot == "value"}
+    for name in [name for name, shape in shapes.items() if math.prod(shape) and name not in held]:  # empty: no piece
         raise CheckpointError(f"no rank holds the value of {name}")
     for (slot, name), found in spans.items():
         if name not in shapes:
