@@ -40,7 +40,7 @@ class StepSums:
             self._contents[name] = self._contents.get(name, 0.0) + amount
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it as float64 on the CPU, for the sum over all ranks: the metrics, and contents as `..._per_second`."""
+        """All of it, float64 on the CPU, for the sum over the ranks: the metrics, and contents as `..._per_second`."""
         names = sorted(self._metrics)
         together = torch.stack([self._metrics[name].double() for name in names]).cpu()  # one transfer
         amounts = {name + RATE: torch.tensor(amount, dtype=torch.float64) for name, amount in self._contents.items()}

@@ -295,8 +295,7 @@ def run(memory, wanted, workers=1, *, stop=never, training=None, validation=None
             engine.points = points
             results[number] = (outcome, engine)
         except BaseException as error:
-            errors[number] = error
-            board.barrier.abort()
+            errors[number] = error  # all ranks raise, or those that wait for this one lose patience
 
     if workers == 1:
         rank(0)
@@ -312,10 +311,10 @@ def run(memory, wanted, workers=1, *, stop=never, training=None, validation=None
     return results[0] if workers == 1 else results
 
 
-def interrupted(memory, wanted, at, workers=1):
+def interrupted(memory, wanted, at, workers=1, **how):
     """Run until the checkpoint after step `at`."""
     memory.dies_at = at
     with contextlib.suppress(KeyboardInterrupt):
-        run(memory, wanted, workers)
+        run(memory, wanted, workers, **how)
         raise AssertionError("the run was not interrupted")
     memory.dies_at = None

@@ -4,7 +4,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.spec.optimizer import Schedule
@@ -42,11 +42,13 @@ def test_constant_stays_at_the_peak() -> None:
     assert set(rates(Schedule(steps=100, warmup=0, decay="constant"), peak=0.5)) == {0.5}
 
 
+@settings(deadline=None, max_examples=50)
 @given(schedules)
 def test_no_rate_is_above_the_peak_or_negative(schedule: Schedule) -> None:
     assert all(0 <= rate <= 2.0 * (1 + 1e-12) for rate in rates(schedule))
 
 
+@settings(deadline=None, max_examples=50)
 @given(schedules)
 def test_the_rate_rises_first_and_never_again(schedule: Schedule) -> None:
     pairs = list(enumerate(itertools.pairwise(rates(schedule))))
@@ -54,12 +56,14 @@ def test_the_rate_rises_first_and_never_again(schedule: Schedule) -> None:
     assert all(after <= before * (1 + 1e-12) for step, (before, after) in pairs if step + 1 >= schedule.warmup)
 
 
+@settings(deadline=None, max_examples=50)
 @given(schedules)
 def test_the_rate_ends_at_its_floor(schedule: Schedule) -> None:
     if schedule.warmup < schedule.steps and schedule.decay != "constant":
         assert rates(schedule)[-1] == pytest.approx(2.0 * schedule.final_lr)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(100, 3000), st.integers(10, 50), st.sampled_from(["cosine", "wsd"]))
 def test_no_step_is_far_from_the_next(steps: int, warmup: int, decay: str) -> None:
     """Continuous: twice as many steps, half the largest change."""

@@ -1,0 +1,43 @@
+"""Random numbers by place, and the deterministic mode that is switched off again."""
+
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from jobs.training.seeding import deterministic, draws, seed_all
+
+
+def test_every_micro_batch_draws_numbers_of_its_own_and_the_same_ones_again():
+    def first(*place):
+        return torch.rand(1, generator=draws(*place)).item()
+
+    places = [(seed, step, part) for seed in (0, 1) for step in (0, 1, 2) for part in (0, 1)]
+    assert len({first(*place) for place in places}) == len(places)
+    assert first(1, 2, 1) == first(1, 2, 1)
+
+
+def test_seeding_reaches_all_generators():
+    def drawn():
+        seed_all(3)
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    assert drawn() == drawn()
+
+
+def test_the_deterministic_mode_ends_with_its_block():
+    seen = []
+
+    def fails():
+        with deterministic(True):
+            seen.append((torch.are_deterministic_algorithms_enabled(), os.environ["CUBLAS_WORKSPACE_CONFIG"]))
+            raise RuntimeError("training failed")
+
+    with pytest.raises(RuntimeError, match="training failed"):
+        fails()
+    assert seen == [(True, ":4096:8")]
+    assert not torch.are_deterministic_algorithms_enabled()
+    with deterministic(False):
+        assert not torch.are_deterministic_algorithms_enabled()
