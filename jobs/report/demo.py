@@ -11,10 +11,10 @@ from jobs.report.sections import (
     metrics_section,
     predictions_section,
     seconds_section,
-    training_section,
     trials_section,
 )
 from jobs.report.sources import read_record
+from jobs.report.training import training_section
 
 
 def write_demo_report(store: Store, summary: Mapping[str, Any], path: Path) -> None:

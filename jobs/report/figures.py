@@ -14,11 +14,11 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from jobs.report.sources import Curve, Floats
+from jobs.report.sources import Floats
 
 _INK = "#0a0b0c"  # stands for the page's text colour until the SVG is written
-BLUE, ORANGE, GREY = "#3f7fc1", "#d9822b", "#8a94a0"
-_STYLE: Any = {
+BLUE, ORANGE, GREY, RED = "#3f7fc1", "#d9822b", "#8a94a0", "#c9463d"
+STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, sharp, and in the page's font
     "font.family": "sans-serif",
     "font.size": 10,
@@ -37,40 +37,6 @@ _STYLE: Any = {
     "legend.frameon": False,
     "lines.linewidth": 1.6,
 }
-_TITLES = {
-    "loss": "loss",
-    "force_mae": "force MAE, eV/Å",
-    "energy_mae_per_atom": "energy MAE, eV/atom",
-    "lr": "learning rate",
-}
-
-
-def training_curves(curves: Mapping[str, Curve]) -> str:
-    """A panel for each quantity, its training and validation values in one; empty text where nothing was measured."""
-    quantities = [q for q in _TITLES if any(_quantity(name) == q and len(c.steps) for name, c in curves.items())]
-    quantities = [q for q in quantities if q != "lr"][:3]
-    if not quantities:
-        return ""
-    with mpl.rc_context(_STYLE):
-        figure = _blank(3.5 * len(quantities), 2.6)
-        for place, quantity in enumerate(quantities, start=1):
-            axes = figure.add_subplot(1, len(quantities), place)
-            for name, colour in ((quantity, GREY), (f"valid/{quantity}", BLUE)):
-                if name in curves:
-                    curve = curves[name]
-                    axes.plot(
-                        curve.steps,
-                        curve.values,
-                        color=colour,
-                        label="valid" if name.startswith("valid/") else "train",
-                        marker=_marker(curve),
-                    )
-            if all((curve.values > 0).all() for name, curve in curves.items() if _quantity(name) == quantity):
-                _logarithmic(axes)
-            axes.set_title(_TITLES[quantity])
-            axes.set_xlabel("step")
-            axes.legend()
-        return _svg(figure, "curves", "Training and validation values over the steps of the training")
 
 
 def parity(reference: Floats, predicted: Floats, quantity: str, unit: str, *, centred: bool = False) -> str:
@@ -81,8 +47,8 @@ def parity(reference: Floats, predicted: Floats, quantity: str, unit: str, *, ce
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     margin = 0.05 * (high - low) or 1.0
     limits = (low - margin, high + margin)
-    with mpl.rc_context(_STYLE):
-        figure = _blank(3.6, 3.4)
+    with mpl.rc_context(STYLE):
+        figure = blank(3.6, 3.4)
         axes = figure.add_subplot()
         axes.plot(limits, limits, color=_INK, linewidth=0.6, alpha=0.6)
         # As pixels inside the SVG: 2,000 dots are 0.23 MB as shapes, and a test split has more.
@@ -93,7 +59,7 @@ def parity(reference: Floats, predicted: Floats, quantity: str, unit: str, *, ce
         axes.set_xlabel(f"reference {quantity}{less}, {unit}")
         axes.set_ylabel(f"predicted, {unit}")
         axes.set_title(f"MAE {np.mean(np.abs(y - x)):.3g} {unit}")
-        return _svg(figure, f"parity-{quantity}", f"Predicted against reference {quantity}")
+        return svg(figure, f"parity-{quantity}", f"Predicted against reference {quantity}")
 
 
 def trial_curves(trials: Sequence[Mapping[str, Any]], metric: str) -> str:
@@ -101,8 +67,8 @@ def trial_curves(trials: Sequence[Mapping[str, Any]], metric: str) -> str:
     drawn = [trial for trial in trials if trial.get("curve")]
     if not drawn:
         return ""
-    with mpl.rc_context(_STYLE):
-        figure = _blank(7.2, 2.8)
+    with mpl.rc_context(STYLE):
+        figure = blank(7.2, 2.8)
         axes = figure.add_subplot()
         for trial in reversed(drawn):  # the first is the best and is drawn last, on top
             steps, values = zip(*trial["curve"], strict=True)
@@ -111,21 +77,13 @@ def trial_curves(trials: Sequence[Mapping[str, Any]], metric: str) -> str:
             colour, width = (ORANGE, 2.0) if best else (GREY, 1.0)
             axes.plot(steps, values, color=colour, linewidth=width, label=label, marker="o", markersize=3)
         if all(value > 0 for trial in drawn for _, value in trial["curve"]):
-            _logarithmic(axes)
+            logarithmic(axes)
         axes.set(xlabel="step", ylabel=metric)
         axes.legend()
-        return _svg(figure, "trials", f"{metric} of every trial over its steps")
+        return svg(figure, "trials", f"{metric} of every trial over its steps")
 
 
-def _quantity(name: str) -> str:
-    return name.rpartition("/")[2]
-
-
-def _marker(curve: Curve) -> str:
-    return "o" if len(curve.steps) < 3 else ""
-
-
-def _logarithmic(axes: Any) -> None:
+def logarithmic(axes: Any) -> None:
     """Powers of ten, twice and five times them as plain numbers: 0.2 is read faster than 2 x 10^-1."""
     axes.set_yscale("log")
 
@@ -137,14 +95,15 @@ def _logarithmic(axes: Any) -> None:
     axes.yaxis.set_minor_formatter(plain)
 
 
-def _blank(width: float, height: float) -> Figure:
+def blank(width: float, height: float) -> Figure:
+    """A figure of so many inches without a paper of its own."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
     figure.patch.set_alpha(0)
     return figure
 
 
-def _svg(figure: Figure, name: str, description: str) -> str:
+def svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an <svg> element. The name makes its inner ids differ from those of other figures of the page."""
     for axes in figure.axes:
         axes.patch.set_alpha(0)

@@ -33,6 +33,7 @@ th, td { text-align: right; padding: .3rem .8rem .3rem 0; border-bottom: 1px sol
 th { color: var(--soft); font-weight: 500; }
 th:first-child, td:first-child { text-align: left; }
 tr.best td { font-weight: 600; }
+.prose td:last-child, .prose th:last-child { text-align: left; white-space: normal; min-width: 18rem; }
 pre { background: var(--tile); border-radius: .5rem; padding: .8rem 1rem; overflow-x: auto; font-size: .84rem; }
 footer { margin-top: 3rem; }
 """
@@ -83,8 +84,10 @@ def page(title: str, lead: str, tiles: Sequence[Tile], sections: Iterable[Sectio
     )
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, best: int | None = None) -> Markup:
-    """A table; floats to four digits, the row numbered `best` in bold."""
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[Any]], *, best: int | None = None, prose: bool = False
+) -> Markup:
+    """A table; floats to four digits, the row numbered `best` in bold. prose: the last column is text."""
     head = "".join(f"<th>{escape(header)}</th>" for header in headers)
     body = "".join(
         ('<tr class="best">' if number == best else "<tr>")
@@ -92,7 +95,10 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, best: int | 
         + "</tr>\n"
         for number, row in enumerate(rows)
     )
-    return Markup(f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>')
+    kind = ' class="prose"' if prose else ""
+    return Markup(
+        f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
+    )
 
 
 def figures(*drawn: str) -> Markup:

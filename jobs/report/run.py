@@ -7,7 +7,8 @@ from cluster.runs import RunRecord, load_run, load_spec_text
 from cluster.store import Store
 from jobs.report.demo import write_page
 from jobs.report.page import Section, Tile, page, preformatted, table
-from jobs.report.sections import metric_tiles, metrics_section, predictions_section, training_section, trials_section
+from jobs.report.sections import metric_tiles, metrics_section, predictions_section, trials_section
+from jobs.report.training import training_sections
 
 
 def write_run_report(store: Store, run: str, path: Path) -> None:
@@ -18,7 +19,8 @@ def write_run_report(store: Store, run: str, path: Path) -> None:
     sections = []
     if record.error is not None:
         sections.append(Section("Why it failed", preformatted(record.error.message), _where(record)))
-    sections += [training_section(store, run), trials_section(store, run, str(outputs.get("metric", "value")))]
+    headlines, parts = training_sections(store, run)
+    sections += [*parts, trials_section(store, run, str(outputs.get("metric", "value")))]
     if "predictions" in outputs:
         what = f"{outputs.get('split', '')} rows of {outputs.get('dataset', 'the dataset')} by {outputs.get('model')}."
         sections.append(predictions_section(store, outputs["predictions"], what.strip()))
@@ -32,7 +34,7 @@ def write_run_report(store: Store, run: str, path: Path) -> None:
     sections += [metrics_section(metrics), Section("Spec", preformatted(load_spec_text(store, run)))]
     lead = f"Run {record.id}: {record.kind}, {record.status}, attempt {record.attempt}."
     footer = f"Code {record.code_version or 'unknown'}; store {store.uri}"
-    write_page(path, page(record.name, lead, [*metric_tiles(metrics), *_times(record)], sections, footer))
+    write_page(path, page(record.name, lead, [*metric_tiles(metrics), *headlines, *_times(record)], sections, footer))
 
 
 def _times(record: RunRecord) -> list[Tile]:

@@ -1,18 +1,12 @@
-"""Sections that several reports share: curves, trials, predictions, where things come from."""
+"""Sections that several reports share: trials, predictions, figures, where things come from."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.store import Store
-from jobs.report.figures import parity, training_curves, trial_curves
+from jobs.report.figures import parity, trial_curves
 from jobs.report.page import Markup, Section, Tile, figures, table
-from jobs.report.sources import read_curves, read_predictions, read_trials
-
-
-def training_section(store: Store, run: str) -> Section:
-    """Loss and errors over the steps."""
-    curves = read_curves(store, run)
-    return Section("Training", figures(training_curves(curves)), f"Run {run}; values at each evaluation.")
+from jobs.report.sources import read_predictions, read_trials
 
 
 def trials_section(store: Store, run: str, metric: str) -> Section:

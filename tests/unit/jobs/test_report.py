@@ -1,6 +1,7 @@
 """Reports: everything is in the one file, nothing is fetched, nothing a user wrote becomes HTML."""
 
 import json
+import math
 import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -12,17 +13,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from cluster.errors import NotFoundError
 from cluster.runs import RunError, create_run, happen
 from cluster.store import Store, open_store
+from jobs.checkpoints import RunCheckpoints
+from jobs.recording.events import event, write_event
 from jobs.recording.history import as_parquet, metrics_key, row_of, table_of
+from jobs.report.curves import POINTS, draw, learning_panels, machine_panels, memory_bars, thinned
 from jobs.report.demo import write_demo_report
-from jobs.report.figures import parity, training_curves, trial_curves
+from jobs.report.figures import parity, trial_curves
 from jobs.report.page import Section, Tile, page, table
 from jobs.report.run import write_run_report
+from jobs.report.sharding import Sharding, read_sharding, rows
 from jobs.report.sources import Curve, read_curves
+from jobs.spec.strategy import Checkpoint
+from jobs.state.piece import Piece
+from jobs.world import World
 
 ALLOWED_ADDRESSES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, never fetched
 TRIALS = [
@@ -167,7 +176,8 @@ def test_a_script_in_a_page_is_caught_by_the_check() -> None:
 
 def test_figures_take_the_colour_of_the_page() -> None:
     steps = np.arange(1.0, 5)
-    figure = training_curves({"loss": Curve(steps, 1 / steps), "valid/loss": Curve(steps, 2 / steps)})
+    curves = {"loss": Curve(steps, 1 / steps), "valid/loss": Curve(steps, 2 / steps)}
+    figure = draw(learning_panels(curves), curves, [], "curves", "curves")
     assert "currentColor" in figure
     assert "#0a0b0c" not in figure
     assert "font-family" not in figure
@@ -186,7 +196,8 @@ def test_parity_does_not_depend_on_the_origin_of_energies() -> None:
 
 
 def test_nothing_measured_draws_nothing() -> None:
-    assert training_curves({}) == ""
+    assert draw(learning_panels({}), {}, [], "curves", "curves") == ""
+    assert memory_bars({}) == ""
     assert trial_curves([TRIALS[1]], "valid/loss") == ""
 
 
@@ -224,3 +235,81 @@ def test_the_command_writes_where_it_is_told_and_a_dry_run_writes_nothing(store:
     assert CliRunner().invoke(app, arguments).exit_code == 0
     checked(out.read_text(encoding="utf-8"))
     assert isinstance(CliRunner().invoke(app, ["r2", "--store", store.uri]).exception, NotFoundError)
+
+
+def trained(store: Store, run: str, scratch: Path) -> None:
+    """A run that was resumed, left out a step, and has a checkpoint of one rank."""
+    steps = [{"step": s, "loss": 1 / s, "lr": 0.1, "step_seconds": 0.1, "atoms_per_second": 50.0} for s in range(1, 11)]
+    measured(store, run, 1, [*steps, {"step": 10, "valid/loss": 0.5, "memory/rank0": 2.0**30, "memory/rank1": 2.0**29}])
+    for one in (
+        event(4, "skipped", {"loss": None, "samples": ["<a>", "b"]}, attempt=1),
+        event(5, "restarted", {"why": "rank 1: killed"}, attempt=1),
+        event(5, "resumed", {"workers": 2}, attempt=2),
+        event(5, "best", {"valid/loss": 0.6}, attempt=2),
+        event(10, "best", {"valid/loss": 0.5}, attempt=2),
+    ):
+        write_event(store, run, one)
+    checkpoints = RunCheckpoints(store, run, World(), Checkpoint(), scratch)
+    slots = {name: {"weight": Piece(0, torch.ones(300))} for name in ("value", "exp_avg")}
+    checkpoints.save(10, slots, {"weight": (300,)}, {"reader": {}}, best=False)
+    checkpoints.finish()
+
+
+def test_the_report_of_a_training_run_shows_how_it_learned_what_happened_and_who_held_what(
+    store: Store, tmp_path: Path
+) -> None:
+    create_run(store, kind="train", name="ethanol", spec="kind: train\n", run_id="r1")
+    trained(store, "r1", tmp_path)
+    write_run_report(store, "r1", tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    parser = checked(text)
+    assert len(parser.ids) == len(set(parser.ids))
+    said = " ".join(parser.texts)
+    for part in (
+        "best valid/loss 0.5 at step 10",  # tiles
+        "atoms/s 50 median",
+        "peak memory 1 GiB the largest of 2 ranks",
+        "resumed 1 1 steps left out",
+        "rank 1: killed",  # events
+        "samples <a>, b",
+        "checkpoint of step 10",  # sharding
+        "1.17 KiB 1.17 KiB 2.34 KiB",
+    ):
+        assert part in re.sub(r"\s+", " ", said)
+    assert said.count("best valid/loss") == 1
+    assert text.count("<svg") == 3  # curves, speed, memory
+    assert "left out" in said
+
+
+def test_ranks_that_hold_the_same_are_one_row() -> None:
+    sharding = Sharding(5, ("value", "exp_avg"), ({"value": 2048}, *[{"value": 1024, "exp_avg": 512}] * 7))
+    assert rows(sharding) == [
+        ["0", "2 KiB", "0 B", "2 KiB"],
+        ["1 to 7, each", "1 KiB", "512 B", "1.5 KiB"],
+        ["all", "9 KiB", "3.5 KiB", "12.5 KiB"],
+    ]
+
+
+def test_a_damaged_checkpoint_leaves_the_rest_of_the_report(store: Store, tmp_path: Path) -> None:
+    trained(store, "r1", tmp_path)
+    store.write("runs/r1/checkpoints/00000010/COMMIT.json", b"{")
+    assert read_sharding(store, "r1") is None
+
+
+def test_a_long_curve_is_drawn_as_its_mean_and_the_range_around_it() -> None:
+    steps = np.arange(100_000.0)
+    values = np.where(steps == 50_000, 100.0, 1.0)
+    values[7] = math.nan
+    centres, means, least, most = thinned(Curve(steps, values))
+    assert len(centres) == POINTS
+    assert (least.min(), most.max()) == (1.0, 100.0)
+    assert means.max() == pytest.approx(1 + 99 / 250)
+
+
+def test_a_quantity_that_was_never_measured_has_no_panel() -> None:
+    ones = Curve(np.arange(3.0), np.ones(3))
+    zeros = Curve(np.arange(3.0), np.zeros(3))
+    shown = machine_panels({"samples_per_second": ones, "images_per_second": ones, "flops_per_second": zeros})
+    assert [panel.title for panel in shown] == ["images a second"]
+    learned = learning_panels({"loss": ones, "valid/force_mae": ones, "valid/energy_mae_per_atom": ones})
+    assert [panel.title for panel in learned] == ["loss", "force MAE, meV/Å", "energy MAE, meV/atom"]
