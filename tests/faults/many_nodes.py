@@ -1,0 +1,88 @@
+"""A run driven on a cluster of separate raylets, for tests that take nodes away: `many_nodes.py STORE RUN SPEC CPUS..`.
+
+Each number of CPUs is a node; the first is the head, where the driver is. Lines of the file `commands` in TMPDIR add a
+node (`add CPUS`), kill the newest one (`remove`) or announce that it will be taken away (`drain SECONDS`).
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ray.cluster_utils import Cluster
+from rich.console import Console
+
+import jobs.launch.run
+from cluster.driver import attempt, perform
+from cluster.progress import Progress
+from cluster.runs import create_run
+from cluster.session import open_session
+from cluster.stopping import StopSignals
+from cluster.store import open_store
+from cluster.token import ensure_token
+
+home = Path(os.environ["TMPDIR"])
+jobs.launch.run.GROW_AFTER_S = 2.0
+NODE = {"node_ip_address": "127.0.0.1", "object_store_memory": 100_000_000, "include_dashboard": False}
+
+
+def listen(cluster: Cluster) -> None:
+    """Obey the lines of the file, as they come."""
+    nodes: list[Any] = list(cluster.worker_nodes)
+    (home / "commands").touch()
+    for line in lines_of(home / "commands"):
+        word, *arguments = line.split()
+        if word == "add":
+            nodes.append(cluster.add_node(num_cpus=int(arguments[0]), **NODE))
+        elif word == "remove":
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+        elif word == "drain":
+            from ray.core.generated import autoscaler_pb2
+
+            deadline = int(1000 * (time.time() + float(arguments[0])))
+            reason = autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
+            nodes[-1].get_gcs_client().drain_node(nodes[-1].node_id, reason, "a test", deadline, timeout=30)
+        sys.stdout.write(f"{line.strip()}: done\n")
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    """Whole lines of a file that grows, for ever."""
+    with path.open() as file:
+        rest = ""
+        while True:
+            rest += file.readline()
+            if rest.endswith("\n"):
+                yield rest
+                rest = ""
+            else:
+                time.sleep(0.1)
+
+
+def main(store_uri: str, run_id: str, spec: str, *cpus: str) -> None:
+    """Drive the run to its end and take the cluster down."""
+    ensure_token(Path(os.environ["RAY_AUTH_TOKEN_PATH"]))
+    store = open_store(store_uri)
+    head = {"num_cpus": int(cpus[0]), "temp_dir": str(home / "ray"), **NODE}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    for number in cpus[1:]:
+        cluster.add_node(num_cpus=int(number), **NODE)
+    threading.Thread(target=listen, args=(cluster,), daemon=True).start()
+    create_run(store, kind="train", name="springs", spec=Path(spec).read_text(), run_id=run_id)
+    progress = Progress(console=Console(width=160), store=store, run_id=run_id)
+    try:
+        with (
+            StopSignals() as signals,
+            attempt(store, run_id, signals=signals) as current,
+            open_session(cluster.address, home=home) as session,
+        ):
+            signals.install()
+            current.outputs = perform(current.record, store, session, progress, signals)
+    finally:
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
