@@ -13,6 +13,7 @@ from equimodels.components import models, objectives, radial_bases
 from equimodels.errors import SettingError, UnknownComponentError
 from equimodels.registry import Registry
 from jobs.checks.settings import nearest, unknown
+from jobs.exporters.catalogue import missing
 from jobs.spec.frozen import Component
 from jobs.spec.train import COUNTED, TrainSpec
 from jobs.strategy.refusals import is_conservative, refusals
@@ -26,6 +27,7 @@ def check(spec: TrainSpec, surroundings: Surroundings) -> list[Complaint]:
     found += dataset(spec, surroundings)
     found += metric(spec)
     found += strategy(spec)
+    found += loggers(spec)
     found += capacity(spec, surroundings)
     return found
 
@@ -85,6 +87,16 @@ def strategy(spec: TrainSpec) -> list[Complaint]:
         return []
     found = refusals(spec, conservative=is_conservative(target), cuda=spec.resources.gpus_per_worker > 0)
     return [Complaint(tuple(refusal.path.split(".")), refusal.why, hint=refusal.nearest) for refusal in found]
+
+
+def loggers(spec: TrainSpec) -> list[Complaint]:
+    """The packages of all exporters are installed."""
+    absent = missing(spec.loggers)
+    return [
+        Complaint(("loggers", place), f"logger {name}: {absent[name]}")
+        for place, name in enumerate(spec.loggers)
+        if name in absent
+    ]
 
 
 def capacity(spec: TrainSpec, surroundings: Surroundings) -> list[Complaint]:

@@ -1,5 +1,6 @@
 """What an exporter is: it is told of a run once, of its steps now and then, and that it is over."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -31,8 +32,8 @@ class Exporter(Protocol):
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """The measurements of a row without its coordinates."""
-    return {name: value for name, value in row.items() if isinstance(value, float) and name not in ("step", "attempt")}
+    """The measurements of a row without its coordinates; what is no finite number would be refused by some servers."""
+    return {name: value for name, value in row.items() if isinstance(value, float) and math.isfinite(value)}
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
