@@ -34,8 +34,7 @@ class Pulse:
 
     def at(self, step: int) -> None:
         """The calling thread begins this step."""
-        if self._step is not None:
-            self._stages.setdefault("first step", time.time())
+        self._stages.setdefault("ready" if self._step is None else "first step", time.time())
         self._step, self._since, self._thread = step, time.monotonic(), threading.get_ident()
 
     def passed(self, stage: str) -> None:

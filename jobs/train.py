@@ -3,29 +3,45 @@
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.code_version import code_version
 from cluster.context import RunContext
 from cluster.registry import move_alias, publish_model
 from cluster.runs import load_run
-from jobs.build import resolve
-from jobs.checkpoints.reading import open_checkpoint
+from jobs.exporters.catalogue import require
 from jobs.launch import launch
 from jobs.spec.train import TrainSpec
-from jobs.state.export import write_model
+
+if TYPE_CHECKING:
+    from jobs.build import ResolvedTrain
 
 TASKS = {"energy_force": "energy_forces", "flow_matching": "embed"}
 
 
 def run(spec: TrainSpec, context: RunContext) -> dict[str, Any]:
     """Train and publish. Returns the outputs of the run: metrics, steps, dataset and, if published, the model."""
-    resolved = resolve(spec, context.store)
-    context.progress.say(f"training {spec.model.name} on {resolved.dataset}: {_workers(spec)}, {_strategy(spec)}")
-    outcome = launch(resolved, context, attempt=load_run(context.store, context.run_id).attempt)
+    require(spec.loggers)
+    found: list[ResolvedTrain] = []
+
+    def look_up() -> "ResolvedTrain":
+        if not found:
+            from jobs.build import resolve  # here, because torch takes seconds: the workers' processes start meanwhile
+
+            found.append(resolve(spec, context.store))
+            context.progress.say(
+                f"training {spec.model.name} on {found[0].dataset}: {_workers(spec)}, {_strategy(spec)}"
+            )
+        return found[0]
+
+    outcome = launch(spec, look_up, context, attempt=load_run(context.store, context.run_id).attempt)
+    resolved = look_up()
     outputs: dict[str, Any] = {"dataset": resolved.dataset, **outcome}
     if spec.publish is None:
         return outputs
+    from jobs.checkpoints.reading import open_checkpoint
+    from jobs.state.export import write_model
+
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="publish-", dir=context.workdir) as folder:
         # From the last checkpoint, which holds the best weights besides the last: no worker has them whole.

@@ -2,17 +2,14 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import RayError
 
 from cluster.context import RunContext
 from cluster.errors import UserError
 from cluster.metrics import Meter
-from jobs.build import ResolvedTrain
-from jobs.checkpoints.commit import committed_steps
-from jobs.checkpoints.layout import home
 from jobs.failure import Cause, Failure, GiveUp, Policy, RetryWith, Symptom, classify, decide, hung
 from jobs.launch.errors import WorkersFailedError
 from jobs.launch.group import Failed, Finished, WorkerGroup
@@ -20,23 +17,28 @@ from jobs.launch.nodes import leaving
 from jobs.launch.places import Places, reserve
 from jobs.launch.shown import shown
 from jobs.launch.sizes import larger, sizes
+from jobs.launch.stages import Stages
 from jobs.recording.events import event, write_event
 from jobs.spec.train import TrainSpec
-from jobs.worker import Assignment
+
+if TYPE_CHECKING:
+    from jobs.build import ResolvedTrain  # imports torch, for which the workers need not wait
 
 GROW_AFTER_S = 20.0  # a start is left in peace so long before it is made larger
 SLACK_S = 15.0  # a process that is only slow answers within a collective's limit and this
 
 
-def launch(resolved: ResolvedTrain, context: RunContext, *, attempt: int) -> dict[str, Any]:
-    """Train `resolved` on the session's cluster.
+def launch(
+    spec: TrainSpec, resolve: Callable[[], "ResolvedTrain"], context: RunContext, *, attempt: int
+) -> dict[str, Any]:
+    """Train on the session's cluster. resolve: looks up what `spec` names, while the workers' processes start.
 
     Returns what the leading worker knows at the end: steps, best step and value, metrics. The weights are in the last
     checkpoint. Raises WorkersFailedError with the rank and its message when the run cannot go on, UserError where the
     user can put it right.
     """
-    run = _Run(resolved, context, attempt)
-    with shown(context, resolved.spec.schedule.steps):
+    run = _Run(spec, resolve, context, attempt)
+    with shown(context, spec.schedule.steps):
         return run.to_the_end()
 
 
@@ -44,46 +46,52 @@ def launch(resolved: ResolvedTrain, context: RunContext, *, attempt: int) -> dic
 class _Run:
     """What outlives a start of the workers."""
 
-    resolved: ResolvedTrain
+    spec: TrainSpec
+    resolve: Callable[[], "ResolvedTrain"]
     context: RunContext
     attempt: int
     history: list[Failure] = field(default_factory=list)
+    starts: int = 0
 
     def to_the_end(self) -> dict[str, Any]:
         while True:
-            spec = self.resolved.spec
-            end = self._start(spec)
+            end = self._start()
             if isinstance(end, Finished):
                 return end.outcome
-            failure = self._failure(end, spec)
+            failure = self._failure(end)
             self.history.append(failure)
-            decision = decide(self.history, _policy(spec))
+            decision = decide(self.history, _policy(self.spec))
             if isinstance(decision, GiveUp):
                 raise _error(failure, decision.message, end.traces)
             if isinstance(decision, RetryWith):
                 self._told("changed", decision.why, decision.changes)
-                self.resolved = ResolvedTrain(
-                    spec.with_changes(decision.changes),
-                    self.resolved.dataset,
-                    self.resolved.dataset_digest,
-                    self.resolved.description,
-                )
+                self.spec = self.spec.with_changes(decision.changes)
             else:
                 self._told("restarted", failure.message, {"cause": failure.cause.value, "rank": failure.rank})
                 time.sleep(decision.after_s)
             Meter(run_id=self.context.run_id).add("equi_restarts")
 
-    def _start(self, spec: TrainSpec) -> Finished | Failed:
+    def _start(self) -> Finished | Failed:
         """One start of the workers, as many as there is room for."""
-        resources = _resources(spec)
+        self.starts += 1
+        spec, resources, stages = self.spec, _resources(self.spec), Stages()
         places = reserve(sizes(spec), resources, waiting=self._waiting(resources))
+        stages.passed("places")
         group = WorkerGroup(places, resources, grace=spec.failure.grace)
         growth = _Growth(sizes(spec), places.size, resources)
         try:
-            task = Assignment(self.context.store.uri, self.context.run_id, self.attempt, self.resolved.to_json())
+            resolved = replace(self.resolve(), spec=spec)
+            stages.passed("resolved")
+            task = {
+                "store": self.context.store.uri,
+                "run_id": self.context.run_id,
+                "attempt": self.attempt,
+                "resolved": resolved.to_json(),
+            }
             try:
-                group.begin(asdict(task), spec.failure.collective_timeout)
-                return group.watch(spec.failure.collective_timeout + SLACK_S, self._each(group, growth))
+                group.begin(task, spec.failure.collective_timeout)
+                stages.passed("told")
+                return group.watch(spec.failure.collective_timeout + SLACK_S, self._each(group, growth, stages))
             except RayError as error:  # it was gone before it could be told what to do
                 names = tuple(base.__name__ for base in type(error).__mro__[1:])
                 return Failed((Symptom(0, type(error).__name__, str(error), names),), (), (str(error),))
@@ -95,11 +103,13 @@ class _Run:
             growth.close()
             group.close()
 
-    def _each(self, group: WorkerGroup, growth: "_Growth") -> Callable[[], None]:
+    def _each(self, group: WorkerGroup, growth: "_Growth", stages: Stages) -> Callable[[], None]:
         asked = False
+        key = self.context.key("starts", f"{self.attempt:03d}-{self.starts:03d}.json")
 
         def look() -> None:
             nonlocal asked
+            stages.keep(self.context.store, key, group.readings())
             if asked:
                 return
             if going := leaving(group.nodes):
@@ -113,12 +123,15 @@ class _Run:
 
         return look
 
-    def _failure(self, end: Failed, spec: TrainSpec) -> Failure:
-        store, run_id = self.context.store, self.context.run_id
+    def _failure(self, end: Failed) -> Failure:
+        store, run_id, limit = self.context.store, self.context.run_id, self.spec.failure.collective_timeout
+        from jobs.checkpoints.commit import committed_steps  # imports torch, as above
+        from jobs.checkpoints.layout import home
+
         committed = max(committed_steps(store, home(run_id)), default=0)
         found = None if end.overdue else classify(end.symptoms, committed=committed)
         if found is None or found.cause is Cause.HUNG:
-            return hung(end.seen, spec.failure.collective_timeout, committed=committed)
+            return hung(end.seen, limit, committed=committed)
         return found
 
     def _told(self, what: str, why: str, details: Any) -> None:

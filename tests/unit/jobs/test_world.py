@@ -32,7 +32,7 @@ def test_a_pulse_tells_step_and_stages() -> None:
     reading = pulse.reading()
     assert reading.step == 4
     assert reading.seconds < 10
-    assert list(reading.stages) == ["imports", "first step"]
+    assert list(reading.stages) == ["imports", "ready", "first step"]
     pulse.passed("imports")
     assert pulse.reading().stages == reading.stages  # only the first time counts
 
