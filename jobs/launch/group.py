@@ -48,7 +48,9 @@ End = Finished | Failed
 class WorkerGroup:
     """One start of the workers. Made as soon as the places are there; `begin` tells them what to do."""
 
-    def __init__(self, places: Places, resources: dict[str, float], *, grace: float) -> None:
+    def __init__(
+        self, places: Places, resources: dict[str, float], *, grace: float, prepare: tuple[str, ...] = ()
+    ) -> None:
         self._places, self._grace = places, grace
         # One process a place; questions are answered in a thread of their own, whatever the training does.
         actor = ray.remote(
@@ -65,8 +67,8 @@ class WorkerGroup:
             ).remote(grace)
             for index in range(places.size)
         ]
-        for member in self._members:
-            member.prepare.remote()
+        for member in self._members if prepare else []:
+            member.prepare.remote(prepare)
         self._runs: list[Any] = []
         self._heard: list[tuple[float, Reading | None]] = [(time.monotonic(), None)] * places.size
         self._asked: dict[int, Any] = {}

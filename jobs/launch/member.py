@@ -3,6 +3,7 @@
 Nothing heavy is imported before `prepare`, so that the actor answers as soon as its process is there.
 """
 
+import importlib
 import os
 import socket
 import traceback
@@ -109,10 +110,13 @@ class TrainWorker:
         if seat.visible_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = seat.visible_gpus
 
-    def prepare(self) -> None:
-        """Import what training needs, while the driver still looks things up."""
-        import jobs.launch.training  # noqa: F401
-
+    def prepare(self, modules: tuple[str, ...]) -> None:
+        """Import what training will need, while the driver still looks things up."""
+        if "deepspeed" in modules:  # it reads its settings when it is imported; prepared for CPUs only
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+            os.environ.setdefault("DS_LOG_LEVEL", "ERROR")
+        for name in modules:
+            importlib.import_module(name)
         self._pulse.passed("imports")
 
     def reading(self) -> Reading:

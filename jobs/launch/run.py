@@ -77,7 +77,7 @@ class _Run:
         spec, resources, stages = self.spec, _resources(self.spec), Stages()
         places = reserve(sizes(spec), resources, waiting=self._waiting(resources))
         stages.passed("places")
-        group = WorkerGroup(places, resources, grace=spec.failure.grace)
+        group = WorkerGroup(places, resources, grace=spec.failure.grace, prepare=_imports(spec))
         growth = _Growth(sizes(spec), places.size, resources)
         try:
             resolved = replace(self.resolve(), spec=spec)
@@ -175,6 +175,13 @@ class _Growth:
 def _resources(spec: TrainSpec) -> dict[str, float]:
     wanted = {"CPU": float(spec.resources.cpus_per_worker), "GPU": float(spec.resources.gpus_per_worker)}
     return {name: number for name, number in wanted.items() if number}
+
+
+def _imports(spec: TrainSpec) -> tuple[str, ...]:
+    """What worker processes import before they are told what to do."""
+    # With GPUs deepspeed would look at them before a worker knows which are its own.
+    early = spec.strategy.kind == "deepspeed" and not spec.resources.gpus_per_worker
+    return ("jobs.launch.training", "deepspeed") if early else ("jobs.launch.training",)
 
 
 def _policy(spec: TrainSpec) -> Policy:
