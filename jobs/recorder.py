@@ -118,7 +118,7 @@ class StoreRecorder:
         mark = events.event(step, what, details, attempt=self._attempt)
         self._behind.put(f"event-{self._told}", partial(events.write_event, self._store, self._run, mark), keep=True)
         self._say({"event": {"step": step, "what": what}, "completed": step})
-        if what != "skipped":  # seldom, and perhaps the last that is heard of this worker
+        if what not in ("skipped", "best"):  # seldom, and perhaps the last that is heard of this worker
             self._flush(wait=True)
 
     def close(self) -> None:
