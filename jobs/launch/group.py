@@ -89,7 +89,8 @@ class WorkerGroup:
         self.nodes = frozenset(home.node for home in homes)
         order, seats = seated(homes)
         self._members = [self._members[index] for index in order]
-        address = homes[order[0]].address
+        addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
+        address = addresses[homes[order[0]].node]
         # Not waited for here: the port goes from the leading rank to the others when it is known.
         port = self._members[0].meet.remote(address, self.size, timeout)
         self._heard = [(time.monotonic(), None)] * self.size

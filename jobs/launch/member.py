@@ -21,7 +21,6 @@ class Home:
     """Where a member is."""
 
     node: str
-    address: str
     gpus: tuple[str, ...] = ()
 
 
@@ -59,24 +58,29 @@ class TrainWorker:
         self._stop.listen()
 
     def home(self) -> Home:
-        """Its node, its address there and its GPUs."""
+        """Its node and its GPUs."""
         import ray
 
-        return Home(
-            ray.get_runtime_context().get_node_id(),
-            ray.util.get_node_ip_address(),
-            tuple(str(number) for number in ray.get_gpu_ids()),
-        )
+        return Home(ray.get_runtime_context().get_node_id(), tuple(str(number) for number in ray.get_gpu_ids()))
 
     def meet(self, address: str, size: int, timeout: float) -> int:
-        """The leading rank opens the place where all meet; returns its port. Whoever else calls it would be alone."""
+        """The leading rank opens the place where all meet, on that address of its node only; returns its port."""
         from datetime import timedelta
 
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-        waits = timedelta(seconds=max(timeout, JOIN_S))
-        self._store = TCPStore(address, 0, size, is_master=True, timeout=waits, wait_for_workers=False)
-        return int(self._store.port)
+        listener = socket.create_server((address, 0))
+        port = int(listener.getsockname()[1])
+        self._store = TCPStore(
+            address,
+            port,
+            size,
+            is_master=True,
+            timeout=timedelta(seconds=max(timeout, JOIN_S)),
+            wait_for_workers=False,
+            master_listen_fd=listener.detach(),
+        )
+        return port
 
     def train(self, task: dict[str, Any], seat: Seat, address: str, port: int, timeout: float) -> Ended:
         """Everything until the end of training. Raises nothing: an error is told in words."""
@@ -107,6 +111,8 @@ class TrainWorker:
             "MASTER_ADDR": address,
             "MASTER_PORT": str(port),
         }
+        if address.startswith("127."):  # all on one machine: gloo need not listen on its other interfaces either
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         if seat.visible_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = seat.visible_gpus
 

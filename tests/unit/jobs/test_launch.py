@@ -25,14 +25,14 @@ def spec(**changes: object) -> TrainSpec:
 
 
 def test_ranks_of_a_node_are_beside_each_other() -> None:
-    homes = [Home("a", "10.0.0.1"), Home("b", "10.0.0.2"), Home("a", "10.0.0.1")]
+    homes = [Home("a"), Home("b"), Home("a")]
     order, seats = seated(homes)
     assert order == [0, 2, 1]
     assert seats == [Seat(0, 3, 0, 2), Seat(1, 3, 1, 2), Seat(2, 3, 0, 1)]
 
 
 def test_each_member_finds_its_gpu_at_the_index_of_its_rank_on_the_node() -> None:
-    homes = [Home("a", "10.0.0.1", ("4", "5")), Home("a", "10.0.0.1", ("6", "7"))]
+    homes = [Home("a", ("4", "5")), Home("a", ("6", "7"))]
     _, seats = seated(homes)
     for home, seat in zip(homes, seats, strict=True):
         assert seat.visible_gpus.split(",")[seat.rank_on_node] == home.gpus[0]
