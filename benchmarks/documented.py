@@ -1,7 +1,7 @@
 """Tables of the results in the pages of docs/: `python benchmarks/documented.py` writes them anew.
 
-A page says where: everything between `<!-- measured: NAME -->` and `<!-- end -->` is made from `results/NAME.json`; a
-NAME with a star stands for all that fit. A unit test compares the pages with the results.
+A page says where: everything between `<!-- measured: NAME -->` and `<!-- end -->` is made from `results/NAME.json`.
+There may be several names; one with a star stands for all that fit. A unit test compares the pages with the results.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 FOLDER = Path(__file__).parent
 DOCS = FOLDER.parent / "docs"
-_BLOCK = re.compile(r"(<!-- measured: ([\w*]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- measured: ([\w* ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOTHING = "Not measured yet.\n"
 
 
@@ -27,8 +27,9 @@ def pages() -> list[Path]:
     return [path for path in sorted(DOCS.rglob("*.md")) if _BLOCK.search(path.read_text(encoding="utf-8"))]
 
 
-def _tables(results: Path, name: str) -> str:
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob(f"{name}.json"))]
+def _tables(results: Path, names: str) -> str:
+    paths = [path for pattern in names.split() for path in sorted(results.glob(f"{pattern}.json"))]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in dict.fromkeys(paths)]
     return "\n".join(_benchmark(content) for content in found) or NOTHING
 
 
