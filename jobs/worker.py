@@ -1,4 +1,4 @@
-"""One training process, under Ray Train or inside a trial: the same set-up and the same loop."""
+"""One training process, as a worker of a run or inside a trial: the same set-up and the same loop."""
 
 import tempfile
 from collections.abc import Callable, Mapping

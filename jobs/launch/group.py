@@ -1,6 +1,6 @@
 """The workers of one start of a run: N processes on reserved places, ranked, watched, and gone at the end.
 
-Plain Ray actors. Ray Train would add five processes of its own, and twice the time to the first step
+Plain Ray actors. Ray Train would add five processes of its own, and several times the time to the first step
 (docs/decisions/workers-of-our-own.md).
 """
 
