@@ -1,5 +1,6 @@
 """FSDP2 on two ranks takes the steps of plain torch in one process, holds half, and resumes on any number of ranks."""
 
+import functools
 import math
 
 import pytest
@@ -29,6 +30,15 @@ CASES = [
 ]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Threads that wait for each other on a busy machine are slower than one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def task(name, larger=False):
     return TASKS[name](LARGER[name]) if larger else TASKS[name]()
 
@@ -40,6 +50,7 @@ def trained(world, name, strategy, steps=STEPS):
     return tiny.state(made, world), losses, norms
 
 
+@functools.cache
 def alone(name, steps=STEPS):
     """What plain torch makes of it, on one rank with all the micro-batches."""
     return trained(World(), name, {"kind": "ddp"}, steps)
