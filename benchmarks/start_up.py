@@ -83,7 +83,7 @@ def cluster(cpus: int = 2) -> Iterator[Cluster]:
             f"--ray-client-server-port={ports[2]}", f"--dashboard-agent-listen-port={ports[3]}",
             f"--dashboard-agent-grpc-port={ports[4]}", f"--runtime-env-agent-port={ports[5]}",
             "--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={folder / 'ray'}", f"--num-cpus={cpus}",
-            "--object-store-memory=200000000", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
+            "--object-store-memory=200000000", "--disable-usage-stats", "--node-ip-address=127.0.0.2",
         ]  # fmt: skip
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "EQUI_"))}
         own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "SPT_NOENV": "1", VARIABLE: marker}
@@ -101,7 +101,7 @@ def cluster(cpus: int = 2) -> Iterator[Cluster]:
             dashboard = f"http://127.0.0.1:{ports[1]}"
             wait_for_node(dashboard, token.read_text())
             publish_structures(open_store(str(folder / "store")), structures(64), held_out=4)
-            yield Cluster(dashboard, f"127.0.0.1:{ports[0]}", token, folder)
+            yield Cluster(dashboard, f"127.0.0.2:{ports[0]}", token, folder)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
