@@ -16,7 +16,7 @@ STRATEGIES = {
     **{f"zero-{stage}": {"kind": "deepspeed", "zero_stage": stage} for stage in range(4)},
     "zero-3, all sharded": {"kind": "deepspeed", "zero_stage": 3, "deepspeed": ALL_SHARDED},
 }
-BOTH = [(name, strategy) for name in checks.TASKS for strategy in STRATEGIES]
+EACH = [(name, strategy) for name in checks.TASKS for strategy in STRATEGIES]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def alone():
     return {name: checks.trained(World(), name, {"kind": "ddp"}, STEPS) for name in checks.TASKS}
 
 
-@pytest.mark.parametrize(("name", "strategy"), BOTH)
+@pytest.mark.parametrize(("name", "strategy"), EACH)
 def test_twenty_steps_are_those_of_one_process(two_ranks, alone, name, strategy):
     (state, losses, norms), other = two_ranks.call(checks.trained, name, STRATEGIES[strategy], STEPS)
     assert (losses, norms) == (other[1], other[2])

@@ -164,3 +164,9 @@ def test_what_is_refused_is_refused_by_make_engine_too():
 
 def test_one_process_needs_no_other_engine_for_ddp():
     assert isinstance(make_engine(Net(), spec(), World(), CPU), ReplicatedEngine)
+
+
+@pytest.mark.parametrize("what", ["compile", "recompute"])
+def test_what_works_block_by_block_needs_blocks(what):
+    with pytest.raises(ValueError, match=f"strategy.{what}: Linear has no list of blocks"):
+        make_engine(nn.Linear(2, 2), spec(**{what: True}), World(), CPU)
