@@ -41,7 +41,6 @@ class Size:
 SIZES = (
     Size("small", 8, 9, 32, 2, 2),
     Size("medium", 4, 32, 32, 2, 2),
-    Size("wide", 2, 64, 64, 2, 3),
     Size("high degree", 2, 32, 32, 3, 3),
 )
 QUICK = (Size("tiny", 2, 5, 4, 1, 2),)
@@ -76,7 +75,7 @@ def batch_of(size: Size, seed: int = 0) -> LabelledGraph:
     return LabelledGraph(graph, torch.from_numpy(random.normal(size=size.structures)), forces)
 
 
-def engine_of(size: Size, strategy: dict[str, Any], world: World) -> Engine:
+def engine_of(size: Size, strategy: dict[str, Any], world: World, device: torch.device = CPU) -> Engine:
     """As a worker makes it."""
     spec = {
         "spec_version": 1,
@@ -88,7 +87,7 @@ def engine_of(size: Size, strategy: dict[str, Any], world: World) -> Engine:
         "strategy": strategy,
         "resources": {"workers": world.size},
     }
-    return make_engine(model_of(size), TrainSpec.model_validate(spec), world, CPU)
+    return make_engine(model_of(size).to(device), TrainSpec.model_validate(spec), world, device)
 
 
 def step(engine: Engine, batch: LabelledGraph) -> None:
@@ -102,6 +101,8 @@ def timed(call: Callable[[], None]) -> tuple[float, float]:
     """Seconds by the clock, and of this process on a processor."""
     wall, own = time.perf_counter(), time.process_time()
     call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - wall, time.process_time() - own
 
 
@@ -164,6 +165,14 @@ def kept(engine: Engine, batch: LabelledGraph) -> int:
     with counter.counted():
         step(engine, batch)
     return counter.peak
+
+
+def allocated(engine: Engine, batch: LabelledGraph) -> float:
+    """MiB that a step takes on a GPU beyond what lies there before it: the caching allocator's own count."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step(engine, batch)
+    return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
 
 
 def plain_power(self: GauntPower, x: Tensor, weights: Tensor) -> Tensor:
