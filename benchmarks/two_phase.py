@@ -2,9 +2,9 @@
 
 Time: whole optimizer steps of engines as a worker makes them, one thread a process; the ratio is the median of those of
 neighbouring steps, by the clock and by processor seconds of the process, which others' work disturbs less. Memory: what
-autograd keeps for gradients, at most at once, each piece of memory counted once; and how far the resident memory of a
-fresh process rises during its first steps. FSDP2: two gloo ranks on this machine, the whole model as one unit with
-double backward, and blocks with two phases.
+autograd keeps for gradients, at most at once, each piece of memory counted once; with --fresh also how far the resident
+memory of a fresh process rises during its first steps. FSDP2: two gloo ranks on this machine, the whole model as one
+unit with double backward, and blocks with two phases.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -78,15 +78,16 @@ def row(size: Size, name: str, found: Figures, bytes_kept: Mapping[str, int], **
     }
 
 
-def single(size: Size, steps: int, device: torch.device) -> list[dict[str, Any]]:
+def single(size: Size, steps: int, device: torch.device, *, fresh: bool) -> list[dict[str, Any]]:
     """One process."""
     batch = batch_of(size).to(device)
     engines = {name: engine_of(size, strategy, World(), device) for name, strategy in SINGLE.items()}
     found = in_turn({name: lambda e=engine: step(e, batch) for name, engine in engines.items()}, steps)
     bytes_kept = {name: kept(engine, batch) for name, engine in engines.items()}
+    more: dict[str, dict[str, Any]] = {name: {} for name in SINGLE}
     if device.type == "cuda":
         more = {name: {"allocated, MiB": allocated(engine, batch)} for name, engine in engines.items()}
-    else:
+    elif fresh:
         more = {name: {"resident, rise, MiB": _elsewhere("--resident", size.name, name)["rise"]} for name in SINGLE}
     return [row(size, name, found, bytes_kept, **more[name]) for name in SINGLE]
 
@@ -129,24 +130,30 @@ def _neither() -> Any:
         yield
 
 
-def sharded(size: Size, steps: int) -> list[dict[str, Any]]:
-    """Two ranks; the figures of the first."""
+def sharded(sizes: Sequence[Size], steps: int) -> list[dict[str, Any]]:
+    """Two ranks; times of the first, memory of the one that keeps more."""
     with tempfile.TemporaryDirectory() as folder:
-        ranks = [_start("--rank", str(rank), folder, size.name, str(steps)) for rank in range(2)]
+        names = ",".join(size.name for size in sizes)
+        ranks = [_start("--rank", str(rank), folder, names, str(steps)) for rank in range(2)]
         answers = [json.loads(rank.communicate()[0].splitlines()[-1]) for rank in ranks]
-    found = {name: [tuple(figure) for figure in figures] for name, figures in answers[0]["times"].items()}
-    most = {name: max(answer["kept"][name] for answer in answers) for name in SHARDED}
-    return [row(size, name, found, most) for name in SHARDED]
+    rows = []
+    for size, *both in zip(sizes, *answers, strict=True):
+        found = {name: [(wall, own) for wall, own in figures] for name, figures in both[0]["times"].items()}
+        most = {name: max(answer["kept"][name] for answer in both) for name in SHARDED}
+        rows += [row(size, name, found, most) for name in SHARDED]
+    return rows
 
 
-def rank_main(rank: int, folder: str, size: Size, steps: int) -> None:
+def rank_main(rank: int, folder: str, sizes: Sequence[Size], steps: int) -> None:
     """A rank of `sharded`."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    batch = batch_of(size, seed=rank)
-    engines = {name: engine_of(size, strategy, World(rank, 2)) for name, strategy in SHARDED.items()}
-    found = in_turn({name: lambda e=engine: step(e, batch) for name, engine in engines.items()}, steps)
-    answer = {"times": found, "kept": {name: kept(engine, batch) for name, engine in engines.items()}}
-    sys.stdout.write("\n" + json.dumps(answer) + "\n")
+    answers = []
+    for size in sizes:
+        batch = batch_of(size, seed=rank)
+        engines = {name: engine_of(size, strategy, World(rank, 2)) for name, strategy in SHARDED.items()}
+        found = in_turn({name: lambda e=engine, b=batch: step(e, b) for name, engine in engines.items()}, steps)
+        answers.append({"times": found, "kept": {name: kept(engine, batch) for name, engine in engines.items()}})
+    sys.stdout.write("\n" + json.dumps(answers) + "\n")
     dist.destroy_process_group()
 
 
@@ -175,21 +182,26 @@ def _elsewhere(*arguments: str) -> dict[str, Any]:
 
 def main() -> None:
     """Run and write the results."""
-    options = options_of(__doc__, ("--device", {"default": "cpu", "help": "cuda leaves out FSDP2 and what was tried"}))
+    options = options_of(
+        __doc__,
+        ("--device", {"default": "cpu", "help": "cuda leaves out FSDP2 and what was tried"}),
+        ("--fresh", {"action": "store_true", "help": "also the resident memory of fresh processes"}),
+    )
     device = torch.device(options.device)
     sizes, steps = (QUICK, 2) if options.quick else (SIZES, 8 * options.rounds)
     torch.set_num_threads(1)
     tables: dict[str, list[dict[str, Any]]] = {"One process": []}
-    if device.type == "cpu":
-        tables["FSDP2 on two ranks"] = []
     for size in sizes:
         contention = Contention()
-        tables["One process"] += single(size, steps, device)
-        if device.type == "cpu":
-            tables["FSDP2 on two ranks"] += sharded(size, steps)
+        tables["One process"] += single(size, steps, device, fresh=options.fresh)
         options.shares.append(contention.cores())
     if device.type == "cpu":
+        contention = Contention()
         tables["What was tried"] = tried(sizes[min(1, len(sizes) - 1)], steps)
+        options.shares.append(contention.cores())
+        contention = Contention()
+        tables["FSDP2 on two ranks"] = sharded(sizes, steps)
+        options.shares.append(contention.cores())
     report = Report(
         "two_phase",
         "Two phases against double backward",
@@ -221,7 +233,7 @@ if __name__ == "__main__":
     named = {size.name: size for size in (*SIZES, *QUICK)}
     if sys.argv[1:2] == ["--rank"]:
         torch.set_num_threads(1)
-        rank_main(int(sys.argv[2]), sys.argv[3], named[sys.argv[4]], int(sys.argv[5]))
+        rank_main(int(sys.argv[2]), sys.argv[3], [named[name] for name in sys.argv[4].split(",")], int(sys.argv[5]))
     elif sys.argv[1:2] == ["--resident"]:
         torch.set_num_threads(1)
         resident_main(named[sys.argv[2]], sys.argv[3])
