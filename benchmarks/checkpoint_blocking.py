@@ -127,13 +127,17 @@ def main() -> None:
             "DCP async_save": Dcp(place("dcp-async"), everything, DefaultStager(plain)),
         }
         done: dict[str, list[float]] = {name: [] for name in savers}
+        busy: dict[str, list[float]] = {name: [] for name in savers}
+        burnt: dict[str, list[float]] = {name: [] for name in savers}
 
         def waits(name: str) -> Callable[[], float]:
             def measure() -> float:
-                began = time.perf_counter()
+                began, thread, process = time.perf_counter(), time.thread_time(), time.process_time()
                 finish = savers[name]()
                 waited = time.perf_counter() - began
+                busy[name].append(time.thread_time() - thread)
                 finish()
+                burnt[name].append(time.process_time() - process)
                 done[name].append(time.perf_counter() - began)
                 return waited
 
@@ -150,6 +154,14 @@ def main() -> None:
             "seconds until the checkpoint is complete": [
                 {"case": name, "median": round(median(times[1:]), 2), "MB/s": round(size / median(times[1:]) / 1e6)}
                 for name, times in done.items()
+            ],
+            "processor seconds, which others' load hardly changes": [
+                {
+                    "case": name,
+                    "of the training thread": round(median(busy[name][1:]), 3),
+                    "of all threads": round(median(burnt[name][1:]), 2),
+                }
+                for name in savers
             ],
         },
         notes=[

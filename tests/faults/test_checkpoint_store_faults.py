@@ -27,9 +27,10 @@ def test_a_store_that_is_down_for_a_minute_costs_nothing(
     assert S3Times().patience == 2
     training = Training(tmp_path / "run", spec(STEPS, EVERY), s3_environment.uri(), slow=0.1)
     training.start()
-    while training.committed() != [EVERY] and not [line for line in training.lines() if line.step >= EVERY]:
+    while not [line for line in training.lines() if line.step >= EVERY - 3]:
         time.sleep(0.02)
-    s3_environment.break_next({"kind": "503", "times": 10**9})
+    # Datasets are left out: workers have them in the cache of their node, or wait for them (test_reader_survives).
+    s3_environment.break_next({"kind": "503", "path": "^(?!.*datasets/)", "times": 10**9})
     began = time.time()
     time.sleep(DOWN_S)
     still_down = training.attempts[0][0].is_alive()
@@ -38,6 +39,6 @@ def test_a_store_that_is_down_for_a_minute_costs_nothing(
     assert training.wait() == [0] * RANKS
     assert still_down
     assert training.began() == [0]  # one attempt
-    meanwhile = [line.step for line in training.lines() if began < line.time < over]
-    assert len(meanwhile) >= EVERY - 2, meanwhile  # up to the next checkpoint, which waits for the one before
+    meanwhile = {line.step for line in training.lines() if began < line.time < over}
+    assert meanwhile >= set(range(EVERY, STEPS + 1))  # to the next checkpoint, which waits for the one before
     agree(training, quiet)
