@@ -7,9 +7,7 @@ node (`add CPUS`), kill the newest one (`remove`) or announce that it will be ta
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +29,17 @@ jobs.launch.run.GROW_AFTER_S = 2.0
 NODE = {"node_ip_address": "127.0.0.2", "object_store_memory": 100_000_000, "include_dashboard": False}
 
 
-def listen(cluster: Cluster) -> None:
-    """Obey the lines of the file, as they come."""
+def listen(cluster: Cluster, driver: "subprocess.Popen[bytes]") -> None:
+    """Obey the lines of the file, as they come, until the driver ends. In the main thread: Ray's nodes ask for it."""
     nodes: list[Any] = list(cluster.worker_nodes)
     (home / "commands").touch()
-    for line in lines_of(home / "commands"):
-        word, *arguments = line.split()
+    done = 0
+    while driver.poll() is None:
+        lines = (home / "commands").read_text().splitlines()
+        if len(lines) == done:
+            time.sleep(0.1)
+            continue
+        word, *arguments = lines[done].split()
         if word == "add":
             nodes.append(cluster.add_node(num_cpus=int(arguments[0]), **NODE))
         elif word == "remove":
@@ -47,20 +50,8 @@ def listen(cluster: Cluster) -> None:
             deadline = int(1000 * (time.time() + float(arguments[0])))
             reason = autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
             nodes[-1].get_gcs_client().drain_node(nodes[-1].node_id, reason, "a test", deadline, timeout=30)
-        sys.stdout.write(f"{line.strip()}: done\n")
-
-
-def lines_of(path: Path) -> Iterator[str]:
-    """Whole lines of a file that grows, for ever."""
-    with path.open() as file:
-        rest = ""
-        while True:
-            rest += file.readline()
-            if rest.endswith("\n"):
-                yield rest
-                rest = ""
-            else:
-                time.sleep(0.1)
+        sys.stdout.write(f"{lines[done]}: done\n")
+        done += 1
 
 
 def drive(address: str, store_uri: str, run_id: str) -> None:
@@ -85,10 +76,11 @@ def main(store_uri: str, run_id: str, spec: str, *cpus: str) -> int:
     try:
         for number in cpus[1:]:
             cluster.add_node(num_cpus=int(number), **NODE)
-        threading.Thread(target=listen, args=(cluster,), daemon=True).start()
         # Not here: Ray in one process cannot be both the nodes and their driver once a token is wanted.
         command = [sys.executable, __file__, "drive", cluster.address, store_uri, run_id]
-        return subprocess.run(command, check=False).returncode
+        with subprocess.Popen(command) as driver:
+            listen(cluster, driver)
+        return driver.returncode
     finally:
         cluster.shutdown()
 
