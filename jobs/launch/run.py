@@ -5,12 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ray.exceptions import RayError
-
 from cluster.context import RunContext
 from cluster.errors import UserError
 from cluster.metrics import Meter
-from jobs.failure import Cause, Failure, GiveUp, Policy, RetryWith, Symptom, classify, decide, hung
+from jobs.failure import Cause, Failure, GiveUp, Policy, RetryWith, classify, decide, hung
 from jobs.launch.errors import WorkersFailedError
 from jobs.launch.group import Failed, Finished, WorkerGroup
 from jobs.launch.nodes import leaving
@@ -77,7 +75,11 @@ class _Run:
         spec, resources, stages = self.spec, _resources(self.spec), Stages()
         places = reserve(sizes(spec), resources, waiting=self._waiting(resources))
         stages.passed("places")
-        group = WorkerGroup(places, resources, grace=spec.failure.grace)
+        places.give_back()  # Ray Train takes them
+        timeout, grace = spec.failure.collective_timeout, spec.failure.grace
+        group = WorkerGroup(
+            places.size, resources, self.context.store, self.context.run_id, timeout=timeout, grace=grace
+        )
         growth = _Growth(sizes(spec), places.size, resources)
         try:
             resolved = replace(self.resolve(), spec=spec)
@@ -88,17 +90,13 @@ class _Run:
                 "attempt": self.attempt,
                 "resolved": resolved.to_json(),
             }
-            try:
-                group.begin(task, spec.failure.collective_timeout)
-                stages.passed("told")
-                return group.watch(spec.failure.collective_timeout + SLACK_S, self._each(group, growth, stages))
-            except RayError as error:  # it was gone before it could be told what to do
-                names = tuple(base.__name__ for base in type(error).__mro__[1:])
-                return Failed((Symptom(0, type(error).__name__, str(error), names),), (), (str(error),))
-            except KeyboardInterrupt:
-                group.stop()
-                group.await_end(spec.failure.grace)
-                raise
+            group.begin(task)
+            stages.passed("told")
+            return group.watch(timeout + SLACK_S, self._each(group, growth, stages))
+        except KeyboardInterrupt:
+            group.stop()
+            group.await_end(grace)
+            raise
         finally:
             growth.close()
             group.close()
