@@ -94,6 +94,7 @@ _TIMED_OUT = re.compile(r"timed out|timeout|time-out|not arrived", re.IGNORECASE
 _PEER_GONE = re.compile(
     r"connection (was )?(closed|reset|refused)|broken pipe|peer|remote process|nccl|gloo|socket", re.IGNORECASE
 )
+_NODE_GONE = re.compile(r"its node has died|node (is dead|was (terminated|preempted|drained))", re.IGNORECASE)
 _BY_NAME = {
     "TrainingDivergedError": Cause.DIVERGED,
     "PreemptedError": Cause.PREEMPTED,
@@ -117,7 +118,7 @@ def cause_of(symptom: Symptom) -> Cause:
     if _OUT_OF_MEMORY.search(symptom.text):
         return Cause.OUT_OF_MEMORY
     if _DIED.intersection(names):
-        return Cause.NODE_LOST if "node" in symptom.text.lower() and "died" in symptom.text.lower() else Cause.KILLED
+        return Cause.NODE_LOST if _NODE_GONE.search(symptom.text) else Cause.KILLED
     if _COLLECTIVE.search(symptom.text) and _TIMED_OUT.search(symptom.text):
         return Cause.HUNG
     if "DistNetworkError" in names or (_COLLECTIVE.search(symptom.text) and _PEER_GONE.search(symptom.text)):

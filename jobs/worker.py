@@ -72,7 +72,8 @@ def work(
                 closing(StoreRecorder(store, task.run_id, task.attempt, spec.schedule.steps, emit, plan))
             )
         if checkpoints is None:
-            checkpoints = RunCheckpoints(store, task.run_id, world, spec.checkpoint, scratch)
+            description = resolved.description.to_json()
+            checkpoints = RunCheckpoints(store, task.run_id, world, spec.checkpoint, scratch, model=description)
         ports = Ports(recorder, checkpoints, scratch, stop)
         return train(spec, engine, objective, training, validation, ports, world, device)
 

@@ -1,5 +1,6 @@
 """The JSON schema of a spec model, walked along a path: which keys are known there and what is allowed."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,21 @@ class Shape:
         """What the model says about the setting at `path`."""
         texts = (schema.get("description") for schema in self._at(path) if "properties" not in schema)
         return next((text for text in texts if text), None)
+
+    def default(self, path: Sequence[str | int]) -> str | None:
+        """What stands at `path` where nothing is given, as JSON; None where something must be, or nothing simple is."""
+        *parents, key = path
+        for schema in self._at(parents):
+            inner = schema.get("properties", {}).get(key, {})
+            if "default" in inner:
+                return json.dumps(inner["default"])
+        return None
+
+    def required(self, path: Sequence[str | int]) -> bool:
+        """Whether a value must be given at `path`."""
+        *parents, key = path
+        found = [schema for schema in self._at(parents) if key in schema.get("properties", {})]
+        return bool(found) and all(key in schema.get("required", ()) for schema in found)
 
     def elsewhere(self, key: str) -> str | None:
         """The dotted path, if there is exactly one, at which a setting called `key` is known."""

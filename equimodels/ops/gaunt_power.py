@@ -4,11 +4,13 @@ Shapes: N atoms, C channels, n_i = (lmax_i + 1)^2, P grid points.
 """
 
 import torch
+import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
 
 from equimodels.errors import require
 from equimodels.ops.exact import ExactTables
 from equimodels.ops.gaunt import grid_tables
+from equimodels.ops.gaunt_power_dual import gaunt_power_dual
 from equimodels.ops.spherical_harmonics import MAX_DEGREE
 
 
@@ -35,6 +37,13 @@ class GauntPower(ExactTables):
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """x: (N, C, n_in); weights: (N, C, order), or (C, order), of f, f^2, ... Returns (N, C, n_out)."""
+        if not torch.compiler.is_compiling():
+            (value, rate), (_, changing) = map(forward_ad.unpack_dual, (x, weights))
+            if rate is not None and changing is None:
+                each = weights.expand(len(x), -1, -1)
+                both = gaunt_power_dual(value, each, rate, self.to_grid, self.from_grid)
+                dual: Tensor = forward_ad.make_dual(*both)  # type: ignore[no-untyped-call]
+                return dual
         grid = x @ self.to_grid
         total = weights[..., -1:]
         for k in reversed(range(self.order - 1)):  # Horner

@@ -6,7 +6,7 @@ once; whether they are started again is decided by cause, in `jobs.failure`.
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
@@ -64,14 +64,24 @@ class WorkerGroup:
     """So many workers with these resources each; started at once, told later what to do.
 
     timeout: seconds after which a rank that waits for the others raises. grace: from SIGTERM to a worker's end.
+    prepare: modules to import meanwhile.
     """
 
     def __init__(
-        self, size: int, resources: Mapping[str, float], store: Store, run_id: str, *, timeout: float, grace: float
+        self,
+        size: int,
+        resources: Mapping[str, float],
+        store: Store,
+        run_id: str,
+        *,
+        timeout: float,
+        grace: float,
+        prepare: Sequence[str] = (),
     ) -> None:
         os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
         self.size, self._resources, self._grace = size, dict(resources), grace
         self._board = Board()
+        self._board.put("prepare", list(prepare))
         self._listener = Listener(self._board)
         self._ended: Future[Any] = Future()
         trainer = self._trainer(store, run_id, timeout)

@@ -1,5 +1,7 @@
 """What runs in each worker process: Ray Train's function, and what is settled in the main thread before it."""
 
+import importlib
+import os
 import traceback
 from typing import Any
 
@@ -39,7 +41,6 @@ def run(orders: dict[str, str]) -> dict[str, Any]:
     import ray.train
 
     from jobs.launch.board import Board, Station
-    from jobs.launch.training import train
 
     context, board = ray.train.get_context(), Board(orders["board"])
     rank, size, on_node = context.get_world_rank(), context.get_world_size(), context.get_local_rank()
@@ -47,7 +48,20 @@ def run(orders: dict[str, str]) -> dict[str, Any]:
     pulse.passed("process group")
     try:
         with Station(board, rank, ray.get_runtime_context().get_node_id(), pulse, notice):
+            _prepare(board.await_value("prepare", TOLD_S))
+            pulse.passed("imports")
+            from jobs.launch.training import train
+
             return train(board.await_value("task", TOLD_S), rank, size, on_node, pulse, notice)
     except BaseException as error:  # SystemExit of a library is an error too
         bases = tuple(base.__name__ for base in type(error).__mro__[1:-1])
         raise RankFailedError(type(error).__name__, bases, str(error), traceback.format_exc()) from None
+
+
+def _prepare(modules: list[str]) -> None:
+    """Import what training will need, while the driver still looks things up."""
+    if "deepspeed" in modules:  # it reads its settings when it is imported; prepared for CPUs only
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        os.environ.setdefault("DS_LOG_LEVEL", "ERROR")
+    for name in modules:
+        importlib.import_module(name)

@@ -78,7 +78,13 @@ class _Run:
         places.give_back()  # Ray Train takes them
         timeout, grace = spec.failure.collective_timeout, spec.failure.grace
         group = WorkerGroup(
-            places.size, resources, self.context.store, self.context.run_id, timeout=timeout, grace=grace
+            places.size,
+            resources,
+            self.context.store,
+            self.context.run_id,
+            timeout=timeout,
+            grace=grace,
+            prepare=_imports(spec),
         )
         growth = _Growth(sizes(spec), places.size, resources)
         try:
@@ -113,7 +119,7 @@ class _Run:
             if going := leaving(group.nodes):
                 self.context.progress.say(f"{len(going)} node{'s' * (len(going) > 1)} will be taken away: saving")
                 asked = True
-            elif (size := growth.possible()) is not None:
+            elif (size := growth.possible(running=None not in group.readings())) is not None:
                 self.context.progress.say(f"there is room for {size} workers: saving, to go on with them")
                 asked = True
             if asked:
@@ -155,12 +161,17 @@ class _Growth:
     """Places for more workers, asked for behind those that run; an autoscaler hears of them too."""
 
     def __init__(self, possible: list[int], now: int, resources: dict[str, float]) -> None:
-        self._size, self._since = larger(possible, now), time.monotonic()
-        self._places = Places.ask(self._size - now, resources) if self._size else None
+        self._size, self._now, self._resources = larger(possible, now), now, resources
+        self._since: float | None = None
+        self._places: Places | None = None
 
-    def possible(self) -> int | None:
-        """The size to which the run may grow now."""
-        if self._places is None or time.monotonic() - self._since < GROW_AFTER_S or not self._places.ready():
+    def possible(self, *, running: bool) -> int | None:
+        """The size to which the run may grow now. running: the workers have their places, and need no more of them."""
+        if self._size is None or not running:
+            return None
+        if self._places is None or self._since is None:
+            self._places, self._since = Places.ask(self._size - self._now, self._resources), time.monotonic()
+        if time.monotonic() - self._since < GROW_AFTER_S or not self._places.ready():
             return None
         return self._size
 
@@ -173,6 +184,13 @@ class _Growth:
 def _resources(spec: TrainSpec) -> dict[str, float]:
     wanted = {"CPU": float(spec.resources.cpus_per_worker), "GPU": float(spec.resources.gpus_per_worker)}
     return {name: number for name, number in wanted.items() if number}
+
+
+def _imports(spec: TrainSpec) -> tuple[str, ...]:
+    """What worker processes import before they are told what to do."""
+    # With GPUs deepspeed would look at them before a worker knows which are its own.
+    early = spec.strategy.kind == "deepspeed" and not spec.resources.gpus_per_worker
+    return ("jobs.launch.training", "deepspeed") if early else ("jobs.launch.training",)
 
 
 def _policy(spec: TrainSpec) -> Policy:

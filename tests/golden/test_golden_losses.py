@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch_build import build_of_torch
 
 from equimodels.models.gaunt_potential import GauntPotential, GauntPotentialConfig
 from equimodels.models.graph import AtomGraph, Structure
@@ -57,13 +58,6 @@ def train():
         optimiser.step()
         losses.append(loss.item())
     return losses
-
-
-def build_of_torch():
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
-    return f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {model}"
 
 
 @pytest.fixture

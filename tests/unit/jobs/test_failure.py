@@ -39,10 +39,15 @@ def failed(cause: Cause, committed: int = 0, message: str = "rank 1: it") -> Fai
         (Symptom(0, "RuntimeError", "std::bad_alloc"), Cause.OUT_OF_MEMORY),
         (Symptom(0, "ActorDiedError", "the node was running low on memory", ("RayActorError",)), Cause.OUT_OF_MEMORY),
         (
-            Symptom(0, "ActorDiedError", "The actor died because its node has died.", ("RayActorError",)),
+            Symptom(
+                0, "ActorDiedError", "The actor is dead because its node has died. Node Id: 7f", ("RayActorError",)
+            ),
             Cause.NODE_LOST,
         ),
-        (Symptom(0, "ActorDiedError", "died unexpectedly: SIGKILL", ("RayActorError",)), Cause.KILLED),
+        (
+            Symptom(0, "ActorDiedError", "its worker process has died. node_ip: 127.0.0.1", ("RayActorError",)),
+            Cause.KILLED,
+        ),
         (
             Symptom(0, "RuntimeError", "gloo/unbound_buffer.cc:81 Timed out waiting 5000ms for recv operation"),
             Cause.HUNG,
