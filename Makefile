@@ -41,7 +41,7 @@ check: $(READY)  ## format, lint, types, contracts, unit tests
 test: $(READY)   ## unit and integration tests, with coverage
 	$(BIN)/coverage erase
 	$(BIN)/pytest tests/unit tests/equivariance tests/golden $(UNIT) --cov --cov-report= --cov-fail-under=0 $(ARGS)
-	$(BIN)/pytest tests/integration tests/faults -q -m "not slow and not gpu" --cov --cov-append --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/pytest tests/integration tests/distributed tests/faults -q -m "not slow and not gpu" --cov --cov-append --cov-report=term:skip-covered $(ARGS)
 
 test-slow: $(READY)  ## fault, kill and soak tests
 	$(BIN)/pytest -m "slow and not gpu" $(ARGS)

@@ -37,6 +37,7 @@ kind: train
 name: start
 data: {uri: datasets/structures, batch: {structures: 4}}
 model: {name: gaunt_potential, params: {lmax: 1, channels: 4, layers: 1, cutoff: 3.0}}
+embedding: {radial: {name: bessel, params: {number: 4}}}
 objective: {name: energy_force}
 schedule: {steps: 20, warmup: 1, eval_every: 20}
 strategy: {kind: deepspeed, zero_stage: 1}
@@ -82,7 +83,7 @@ def cluster(cpus: int = 2) -> Iterator[Cluster]:
             f"--ray-client-server-port={ports[2]}", f"--dashboard-agent-listen-port={ports[3]}",
             f"--dashboard-agent-grpc-port={ports[4]}", f"--runtime-env-agent-port={ports[5]}",
             "--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={folder / 'ray'}", f"--num-cpus={cpus}",
-            "--object-store-memory=200000000", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
+            "--object-store-memory=200000000", "--disable-usage-stats", "--node-ip-address=127.0.0.2",
         ]  # fmt: skip
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "EQUI_"))}
         own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "SPT_NOENV": "1", VARIABLE: marker}
@@ -99,8 +100,8 @@ def cluster(cpus: int = 2) -> Iterator[Cluster]:
         try:
             dashboard = f"http://127.0.0.1:{ports[1]}"
             wait_for_node(dashboard, token.read_text())
-            publish_structures(open_store(str(folder / "store")), structures(64))
-            yield Cluster(dashboard, f"127.0.0.1:{ports[0]}", token, folder)
+            publish_structures(open_store(str(folder / "store")), structures(64), held_out=4)
+            yield Cluster(dashboard, f"127.0.0.2:{ports[0]}", token, folder)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -142,7 +143,7 @@ def submitted(there: Cluster, stages: dict[str, list[float]]) -> float:
     store, key = open_store(there.store), f"runs/{run}/starts/001-001.json"
     deadline = time.monotonic() + START_S
     while not store.exists(key):
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or load_run(store, run).is_over:
             raise RuntimeError(f"run {run} has not made a step:\n{load_run(store, run)}")
         time.sleep(0.1)
     kept = json.loads(store.read(key))

@@ -89,11 +89,15 @@ def structures_table(found: Structures) -> pa.Table:
     )
 
 
-def publish_structures(store: Store, found: Structures) -> Any:
-    """The structures as dataset `structures` of the store; returns its manifest."""
-    return publish_dataset(
-        store, "structures", structures_table(found), kind="structures", provenance={"by": "benchmark"}
-    )
+def publish_structures(store: Store, found: Structures, *, held_out: int = 0) -> Any:
+    """The structures as dataset `structures` of the store; returns its manifest.
+
+    held_out: how many are for validation, and how many for testing.
+    """
+    table = structures_table(found)
+    split = ["valid"] * held_out + ["test"] * held_out + ["train"] * (len(found) - 2 * held_out)
+    table = table.set_column(table.schema.get_field_index("split"), "split", [split])
+    return publish_dataset(store, "structures", table, kind="structures", provenance={"by": "benchmark"})
 
 
 def images(count: int, *, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64], str]:

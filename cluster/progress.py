@@ -18,7 +18,7 @@ from rich.progress import Progress as Bars
 if TYPE_CHECKING:
     from cluster.store import Store
 
-LINE_EVERY_S = 2.0
+LINE_EVERY_S, LONGEST_LINE_S = 2.0, 60.0  # a log gets a line in each hundredth of the time so far, within these
 WRITE_EVERY_S = 1.0
 SEPARATOR = " · "
 TASKS_KEPT = 20  # in progress.json; a sweep may open hundreds
@@ -219,13 +219,14 @@ class Progress:
 
 
 class _Lines:
-    """For a log: a line when the task is done, and every two seconds before that."""
+    """For a log: a line when the task is done, and now and then before that, seldom where it takes days."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._last = console, time.monotonic()
 
     def __call__(self, task: Task) -> None:
-        if task.ended or time.monotonic() - self._last >= LINE_EVERY_S:
+        pause = min(max(LINE_EVERY_S, task.elapsed_s / 100), LONGEST_LINE_S)
+        if task.ended or time.monotonic() - self._last >= pause:
             self._last = time.monotonic()
             self._console.print(line_of(task.to_json()), highlight=False, markup=False, soft_wrap=True)
 

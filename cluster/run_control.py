@@ -28,7 +28,7 @@ from cluster.store import Store
 from cluster.submission import start_here, start_on, where_on
 
 STOP_S = 60.0  # a driver closes its Ray session before it says that it has ended
-JOB_STOP_S = 15.0  # Ray kills a job 3 s after SIGTERM; the driver hears of stop_requested within 5 s and needs less
+JOB_STOP_S = 45.0  # Ray kills a job 3 s after SIGTERM; a driver hears of stop_requested within 5 s, and saves first
 
 
 def submit_run(

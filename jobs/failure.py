@@ -199,12 +199,12 @@ class Seen:
     place: str = field(default="", compare=False)
 
 
-SILENT_S = 5.0  # a process that lives answers every second, whatever its training does
+SILENT = 0.8  # of the limit: a process that lives answers every second or so, whatever its training does
 
 
-def missing(seen: Sequence[Seen]) -> list[Seen]:
+def missing(seen: Sequence[Seen], limit_s: float) -> list[Seen]:
     """The ranks that the others wait for: those that answer no more, or else those behind the furthest."""
-    silent = [one for one in seen if one.silent_s >= SILENT_S]
+    silent = [one for one in seen if one.silent_s >= SILENT * limit_s]
     if silent:
         return silent
     steps = [-1 if one.step is None else one.step for one in seen]
@@ -215,7 +215,7 @@ def hung(seen: Sequence[Seen], limit_s: float, *, committed: int = 0) -> Failure
     """A collective that nobody left within its limit, in words that name who has not come."""
     steps = [one.step for one in seen if one.step is not None]
     where = f"at step {max(steps)}" if steps else "before the first step"
-    absent = missing(seen)
+    absent = missing(seen, limit_s)
     if not absent:
         text = (
             f"all {len(seen)} ranks wait for each other {where} for more than {limit_s:g} s; they are in "
@@ -228,6 +228,7 @@ def hung(seen: Sequence[Seen], limit_s: float, *, committed: int = 0) -> Failure
 
 def _absence(one: Seen, where: str, limit_s: float) -> str:
     at = "before its first step" if one.step is None else f"at step {one.step}"
-    seconds = one.silent_s + one.since_s if one.silent_s < SILENT_S else one.silent_s
-    how = "its process answers no more" if one.silent_s >= SILENT_S else f"it is in {one.place or 'an unknown place'}"
+    silent = one.silent_s >= SILENT * limit_s
+    seconds = one.silent_s if silent else one.silent_s + one.since_s
+    how = "its process answers no more" if silent else f"it is in {one.place or 'an unknown place'}"
     return f"rank {one.rank} has not arrived {where} within {limit_s:g} s; last seen {at}, {seconds:.0f} s ago; {how}"

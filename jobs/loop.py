@@ -24,7 +24,7 @@ from jobs.training.flops import FlopCount
 from jobs.training.pace import Pace, memory_used
 from jobs.training.pieces import copied
 from jobs.training.schedule import learning_rate
-from jobs.training.seeding import draws
+from jobs.training.seeding import draws, reseed
 from jobs.training.state import TrainingState
 from jobs.training.sums import StepSums, described
 from jobs.world import World
@@ -65,28 +65,28 @@ def train(
     run.resume()
     state, total, parts = run.state, spec.schedule.steps, spec.accumulation(world.size)
     pace, watch, flops = Pace(state.step, total, training), DataWatch(), FlopCount(on=not spec.strategy.compile)
+    engine.module.train()
     with closing(iter(training)) as batches:
         while state.step < total and not state.ended:
             step, sums = state.step, StepSums()
             world.at(step)
-            engine.module.train()
             with flops.counting():
                 for part in range(parts):
                     with watch.waiting():
                         batch = next(batches)
                     generator = draws(spec.seed, step, part * world.size + world.rank)
-                    torch.manual_seed(generator.initial_seed())  # for layers that draw from the global generator
+                    reseed(generator.initial_seed(), device)  # for layers that draw from the global generator
                     loss, metrics = objective(engine.forward, batch.to(device), generator)
                     engine.backward(loss, last=part == parts - 1)
                     sums.add(loss, metrics, batch, training.rows)
             sums.contains({"flops": flops.of(sums.size)})
             lr, limit = learning_rate(step, spec.schedule, peak=spec.optimizer.params.lr), state.guard.limit
             norm = engine.step(lr, limit=limit)
+            done = state.step = step + 1
             if state.guard.took(norm):
                 state.averages.update(engine.values())
             else:
                 run.left_out(norm, limit, sums)
-            done = state.step = step + 1
 
             asked = torch.tensor(float(ports.stop()), dtype=torch.float64)
             summed = world.sum({**sums.tensors(), STOP: asked})
@@ -177,6 +177,7 @@ class _Run:
         found = evaluate(engine, self._objective, self._validation, self._spec, world, self._device)
         if chosen is not None:
             engine.install(held)
+        engine.module.train()
         state.metrics, state.evaluated = {f"valid/{name}": value for name, value in found.items()}, state.step
         if state.selection.judge(state.step, state.metrics):
             state.keep_best(engine)

@@ -118,7 +118,7 @@ class StoreRecorder:
         mark = events.event(step, what, details, attempt=self._attempt)
         self._behind.put(f"event-{self._told}", partial(events.write_event, self._store, self._run, mark), keep=True)
         self._say({"event": {"step": step, "what": what}, "completed": step})
-        if what != "skipped":  # seldom, and perhaps the last that is heard of this worker
+        if what not in ("skipped", "best"):  # seldom, and perhaps the last that is heard of this worker
             self._flush(wait=True)
 
     def close(self) -> None:
@@ -142,10 +142,11 @@ class StoreRecorder:
             events.newest_attempt(self._store, self._run),
         )
         self._attempt = max(self._attempt, before + 1)
-        restarts = sum(1 for event in events.read_events(self._store, self._run) if event.what == "resumed")
         metric = self._plan.metric
         self._news = {"stage": "train", "unit": "steps", "total": self._total, "attempt": self._attempt}
-        self._news |= {"restarts": restarts} | ({"metric": metric} if metric else {})
+        self._news |= {"restarts": before} | ({"metric": metric} if metric else {})
+        # Arrow's first table imports pandas, where that is installed: not while a checkpoint waits for it.
+        self._behind.put("first table", lambda: history.as_parquet(history.table_of([])))
         if self._plan.loggers:
             about = About(self._run, self._plan.name, self._attempt, self._store, self._plan.settings)
             self._feed = Feed(self._plan.loggers, about, self._logger_failed)
@@ -157,12 +158,14 @@ class StoreRecorder:
             rows, self._rows = self._rows, []
             key = history.metrics_key(self._run, self._attempt, self._files)
             self._files += 1
-            data = history.as_parquet(history.table_of(rows, self._plan.measured))
-            self._behind.put(key, partial(self._store.write, key, data), keep=True)
+            self._behind.put(key, partial(self._write, key, rows), keep=True)
             if self._feed is not None:
                 self._feed.steps(rows)
         if wait:
             self._behind.wait(PATIENCE_S)
+
+    def _write(self, key: str, rows: list[dict[str, Any]]) -> None:
+        self._store.write(key, history.as_parquet(history.table_of(rows, self._plan.measured)))
 
     def _use_of_peak(self, values: Mapping[str, float]) -> dict[str, float]:
         rate = values.get("flops_per_second")

@@ -1,4 +1,4 @@
-"""One training process, under Ray Train or inside a trial: the same set-up and the same loop."""
+"""One training process, as a worker of a run or inside a trial: the same set-up and the same loop."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -80,10 +80,11 @@ def work(
 
 def recording_plan(spec: TrainSpec, objective: Any, world: World, device: torch.device) -> Plan:
     """What the recorder is told of the run before it begins."""
+    ranks = range(world.size)
     peak = peak_of(device, bf16=spec.strategy.precision == "bf16", tf32=spec.strategy.tf32)
     return Plan(
         metric=spec.publish.metric if spec.publish else "valid/loss",
-        measured=tuple(f"valid/{name}" for name in objective.metrics),
+        measured=(*(f"valid/{name}" for name in objective.metrics), *(f"memory/rank{rank}" for rank in ranks)),
         evaluate_every=spec.schedule.eval_every,
         save_every=spec.checkpoint.every_steps,
         peak=None if peak is None else peak * world.size,

@@ -52,7 +52,7 @@ def run_demo(plan: Plan, store_uri: str, home: Path, *, keep: bool, console: Con
                 sweep_run, sweep = stage.run(plan.sweep)
                 winner = folder / "winner.yaml"
                 winner.write_bytes(store.read(sweep["winner"]))
-            with stage.step("train", "the winner: Ray Train, two workers, DeepSpeed ZeRO-1"):
+            with stage.step("train", "the winner: two workers, DeepSpeed ZeRO-1"):
                 train_run, train = stage.run(winner)
             stage.seconds["train"] = round(stage.seconds["train"] - train["publish_seconds"], 2)
             with stage.step("publish", "safetensors and manifest in the registry"):

@@ -23,7 +23,7 @@ class Patience:
 
         The jitter is there because a server that asks many readers to slow down must not meet them all again at once.
         """
-        return random.uniform(0.5, 1.0) * min(self.longest, self.first * 2.0 ** (failures - 1))
+        return random.uniform(0.5, 1.0) * min(self.longest, self.first * 2.0 ** min(failures - 1, 60))
 
 
 def persist(

@@ -21,8 +21,11 @@ def gaunt_power_dual(
     x, x_dot: (N, C, n_in); weights: (N, C, order). Both results have first derivatives by these three. Nothing on the
     grid is kept: the backward pass computes it again, a few atoms at a time.
     """
-    out: tuple[Tensor, Tensor] = _Dual.apply(x, weights, x_dot, to_grid, from_grid)  # type: ignore[no-untyped-call]
-    return out
+    kind, precise = x.dtype, torch.promote_types(x.dtype, weights.dtype)
+    with torch.autocast(x.device.type, enabled=False):  # powers are pointwise, and so are those that torch would take
+        given = (tensor.to(precise) for tensor in (x, weights, x_dot, to_grid, from_grid))
+        value, rate = _Dual.apply(*given)  # type: ignore[no-untyped-call]
+        return value.to(kind), rate.to(kind)
 
 
 class _Dual(Function):

@@ -82,6 +82,8 @@ class RunCheckpoints:
                 f"none of the checkpoints {', '.join(map(str, steps))} is intact",
                 hint="restore the files from a copy of the store, or submit the spec as a new run",
             )
+        if self._world.leads:
+            self._background.start(partial(self._saver.sweep, 0, self._damaged))
         return None
 
     def save(

@@ -23,22 +23,25 @@ class Sweeper:
         self._read: dict[int, Commit] = {}
 
     def sweep(self, committed: int, damaged: Collection[int] = ()) -> None:
-        """Remove what is not kept. committed: the step that this attempt has just committed, or resumes from.
+        """Remove what is not kept. committed: the step that this attempt has just committed, or resumes from; or 0.
 
-        damaged: committed steps that do not count. Raises OutdatedAttemptError, and removes nothing, where a later
+        damaged: committed steps that do not count. Commits of later steps do not count either: a worker of an earlier
+        attempt made them after this one had begun. Raises OutdatedAttemptError, and removes nothing, where a later
         attempt has taken over.
         """
         names = [key.removeprefix(f"{self._home}/") for key in self._store.list(self._home)]
         steps = {name.step for name in map(parsed, names) if name and name.attempt is None}
-        commits = self._commits(steps - set(damaged))
+        void = {step for step in steps if step > committed or step in damaged}
+        self._read.pop(committed, None)  # it may have been that of an earlier attempt
+        commits = self._commits(steps - void)
         staying = kept({step: commit.best for step, commit in commits.items()}, self._policy)
         require_current(self._store, self._home, self._attempt)
-        for step in sorted((steps & set(damaged)) | (commits.keys() - staying)):
+        for step in sorted(void | (commits.keys() - staying)):
             self._store.delete(join(self._home, commit_name(step)))
             self._reached("during retention")
         self._read = {step: commits[step] for step in staying}
         named = {name for commit in self._read.values() for name in commit.files}
-        unknown = steps - commits.keys() - set(damaged)  # commits that cannot be read: their files are left
+        unknown = steps - commits.keys() - void  # commits that cannot be read: their files are left
         names = [name for name in names if (what := parsed(name)) is None or what.step not in unknown]
         for name in orphans(names, named, attempt=self._attempt, committed=committed):
             self._store.delete(join(self._home, name))

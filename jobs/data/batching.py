@@ -1,9 +1,10 @@
 """How the stream of samples is cut into batches. Every batch is a stretch of the stream, so the place of a cut is all.
 
-A step of W ranks takes W consecutive shares of the stream, rank r the r-th. By count, a step is `samples` samples,
-shared as evenly as whole samples can be. By budget, a share is as many samples as fit (next fit: the first that does
-not fit begins the next share). Where a step starts and how many ranks there are decides every later cut, so a reader
-that is resumed at a step needs to remember nothing else. Shapes: n samples of a stretch.
+Here a step is one micro-batch of each rank; an optimizer step is one of them or several. A step of W ranks takes W
+consecutive shares of the stream, rank r the r-th. By count, a step is `samples` samples, shared as evenly as whole
+samples can be. By budget, a share is as many samples as fit (next fit: the first that does not fit begins the next
+share). Where a step starts and how many ranks there are decides every later cut, so a reader that is resumed at a step
+needs to remember nothing else. Shapes: n samples of a stretch.
 """
 
 from collections.abc import Mapping

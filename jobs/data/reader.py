@@ -41,7 +41,7 @@ class Piece:
 
 
 class Reader:
-    """Iterate for the batches of this rank, one a step.
+    """Iterate for the batches of this rank, one a step; what an optimizer takes together may be several.
 
     batch: samples of a step of all ranks together, or a `Budget` for each rank. epochs: how many one iteration goes
     through; its last batch may be short, and missing on some ranks. None: without end. form: what batches are made of;

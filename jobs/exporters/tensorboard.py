@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
 
@@ -39,7 +39,11 @@ class TensorBoard:
         with tempfile.TemporaryDirectory(prefix="equi-tensorboard-") as folder:
             path = Path(folder) / "events"
             writer = RecordWriter(str(path))
-            for event in (Event(wall_time=events[0].wall_time, file_version=VERSION), *events):
+            first = [Event(wall_time=events[0].wall_time, file_version=VERSION)]
+            if not self._files:  # of an attempt: TensorBoard forgets what it has read of later steps
+                begun = SessionLog(status=SessionLog.START)
+                first.append(Event(wall_time=events[0].wall_time, step=events[0].step, session_log=begun))
+            for event in (*first, *events):
                 writer.write(event.SerializeToString())
             writer.close()
             name = f"events.out.tfevents.{self._about.attempt:03d}-{self._files:05d}"

@@ -26,7 +26,6 @@ from jobs.pulse import Reading
 
 LOOK_S = 1.0  # between two looks at the board
 CLOSE_S = 15.0  # for processes to end
-BACKENDS = {False: "gloo", True: "cpu:gloo,cuda:nccl"}  # small things go over the CPU: a flag needs no synchronisation
 SETTINGS = {  # of Ray Train, which knows no other way to be told
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",  # how soon the end of a worker is noticed; 2 s unless set
@@ -161,7 +160,7 @@ class WorkerGroup:
             scaling_config=ScalingConfig(
                 num_workers=self.size, use_gpu=gpu, resources_per_worker=self._resources, placement_strategy="PACK"
             ),
-            torch_config=Meeting(backend=BACKENDS[gpu], timeout_s=max(round(timeout), 1), grace=self._grace),
+            torch_config=Meeting(limit=timeout, grace=self._grace, gpu=gpu),
             run_config=RunConfig(
                 name=self._board.name,  # nothing of an earlier start is taken up: checkpoints are ours
                 storage_path=f"{base}/runs/{run_id}/ray",

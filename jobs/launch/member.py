@@ -44,6 +44,12 @@ def run(orders: dict[str, str]) -> dict[str, Any]:
 
     context, board = ray.train.get_context(), Board(orders["board"])
     rank, size, on_node = context.get_world_rank(), context.get_world_size(), context.get_local_rank()
+    os.environ |= {  # as torchrun would: libraries look there
+        "RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "LOCAL_RANK": str(on_node),
+        "LOCAL_WORLD_SIZE": str(context.get_local_world_size()),
+    }
     pulse, notice = Pulse(), _NOTICES[-1]
     pulse.passed("process group")
     try:

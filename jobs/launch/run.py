@@ -188,9 +188,10 @@ def _resources(spec: TrainSpec) -> dict[str, float]:
 
 def _imports(spec: TrainSpec) -> tuple[str, ...]:
     """What worker processes import before they are told what to do."""
+    # torch's optimizers import the compiler, deepspeed all of it: otherwise the first engine takes 4 s of a processor.
     # With GPUs deepspeed would look at them before a worker knows which are its own.
     early = spec.strategy.kind == "deepspeed" and not spec.resources.gpus_per_worker
-    return ("jobs.launch.training", "deepspeed") if early else ("jobs.launch.training",)
+    return ("jobs.launch.training", "torch._dynamo", *(("deepspeed", "torch._inductor.compile_fx") if early else ()))
 
 
 def _policy(spec: TrainSpec) -> Policy:

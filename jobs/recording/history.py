@@ -25,7 +25,9 @@ def table_of(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] = ()) -> 
     known = {name for name, _ in FIRST}
     others = sorted({name for row in rows for name in row} | set(columns))
     schema = pa.schema([*FIRST, *((name, pa.float64()) for name in others if name not in known)])
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    return pa.table(
+        {one.name: pa.array([row.get(one.name) for row in rows], one.type) for one in schema}, schema=schema
+    )
 
 
 def as_parquet(table: pa.Table) -> bytes:

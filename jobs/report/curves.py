@@ -46,11 +46,18 @@ def machine_panels(curves: Mapping[str, Curve]) -> list[Panel]:
     panels += [
         Panel("seconds a step", "step_seconds", from_zero=True),
         Panel("waiting for data, %", "data_wait", factor=100, from_zero=True),
-        Panel("TFLOP/s of products", "flops_per_second", factor=1e-12, from_zero=True),
+        _flops(curves),
         Panel("MFU, %", "mfu", factor=100, from_zero=True),
     ]
     shown = [panel for panel in panels if panel.train in curves]
     return [panel for panel in shown if np.any(curves[str(panel.train)].values != 0)]
+
+
+def _flops(curves: Mapping[str, Curve]) -> Panel:
+    """In the unit that suits the machine."""
+    largest = curves["flops_per_second"].values.max() if "flops_per_second" in curves else 0.0
+    letter, factor = ("T", 1e-12) if largest >= 1e11 else ("G", 1e-9) if largest >= 1e8 else ("M", 1e-6)
+    return Panel(f"{letter}FLOP/s of products", "flops_per_second", factor=factor, from_zero=True)
 
 
 def draw(

@@ -24,7 +24,7 @@ def described(news: Mapping[str, Any]) -> dict[str, str]:
         "skipped": _count(now.get("skipped")),
         "restarts": _count(news.get("restarts")),
         "atoms/s": _short(atoms),
-        "TFLOP/s": "" if not flops else f"{flops / 1e12:.3g}",
+        "FLOP/s": _short(flops or None),
         "MFU": _percent(now.get("mfu")),
         "epoch": "" if now.get("epoch") is None else f"{now['epoch']:.1f}",
     }
@@ -60,10 +60,10 @@ def _count(number: float | None) -> str:
 
 
 def _short(rate: float | None) -> str:
-    """Three digits: 812, 12.3k, 1.24M."""
+    """Three digits: 812, 12.3k, 1.24M, 3.1T."""
     if rate is None:
         return ""
-    for limit, letter in ((1e6, "M"), (1e3, "k")):
+    for limit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if rate >= limit * 0.9995:
             return f"{rate / limit:.3g}{letter}"
     return f"{rate:.3g}"

@@ -44,12 +44,13 @@ def training_sections(store: Store, run: str) -> tuple[list[Tile], list[Section]
 
 
 def sharding_section(store: Store, run: str) -> Section:
-    """Which rank holds how much of each slot of the training state."""
+    """Which rank answers for how much of each slot of the training state."""
     found = read_sharding(store, run)
     if found is None:
         return Section("Sharding", Markup())
     body = table(["rank", *found.slots, "together"], rows(found))
-    return Section("Sharding", body, f"The training state in the checkpoint of step {found.step}, by who holds it.")
+    note = f"What each rank wrote of the training state in the checkpoint of step {found.step}."
+    return Section("Sharding", body, f"{note} Where ranks hold the same, as with ddp, they share the writing.")
 
 
 def events_section(marks: Sequence[Event]) -> Section:

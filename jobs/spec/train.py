@@ -12,16 +12,16 @@ from jobs.spec.strategy import Checkpoint, Failure, Guard, Resources, Strategy
 
 
 class Batch(Frozen):
-    """What a step sees: a number of samples, all workers together, or a budget that each worker fills.
+    """What a step sees: a number of samples, all its micro-batches together, or a budget that each of them fills.
 
-    A budget suits structures of different sizes: a worker takes as many as stay within every limit that is given.
+    A budget suits structures of different sizes: a micro-batch has as many as stay within every limit that is given.
     """
 
     structures: PositiveInt | None = None
     images: PositiveInt | None = None
     samples: PositiveInt | None = None
-    atoms: PositiveInt | None = Field(default=None, description="most atoms of a worker's batch")
-    edges: PositiveInt | None = Field(default=None, description="most edges of a worker's batch, within the cutoff")
+    atoms: PositiveInt | None = Field(default=None, description="most atoms of a micro-batch")
+    edges: PositiveInt | None = Field(default=None, description="most edges of a micro-batch, within the cutoff")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

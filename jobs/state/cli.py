@@ -21,6 +21,15 @@ def export(
     slot: Annotated[
         str, typer.Option("--slot", help="Which weights: best, average or value (as they were trained last).")
     ] = "best",
+    width: Annotated[
+        float | None,
+        typer.Option(
+            "--width",
+            help="Instead of a slot: an average of this relative width, from all checkpoints that are kept; "
+            "see schedule.posthoc_ema.",
+            show_default=False,
+        ),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
@@ -32,9 +41,13 @@ def export(
         raise UserError(f"{to} exists already", allowed="a new or empty folder")
     from equimodels.assemble import ModelDescription  # torch, which the list of commands does without
     from jobs.checkpoints import open_checkpoint
-    from jobs.state.export import require_slot, write_model
+    from jobs.state.export import open_width, require_slot, write_model
+    from jobs.training.posthoc import slot_of
 
-    saved = open_checkpoint(opened, run, step)
+    if width is None:
+        saved = open_checkpoint(opened, run, step)
+    else:
+        saved, slot = open_width(opened, run, step, width), slot_of(width)
     require_slot(saved, slot)
     if saved.model is None:
         raise UserError(f"the checkpoints of {run} do not say which model they are of")

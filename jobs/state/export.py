@@ -6,10 +6,15 @@ from typing import Any
 import torch
 
 from cluster.errors import UserError
+from cluster.store import Store
 from equimodels.assemble import ModelDescription, assemble
 from equimodels.checkpoint import save_model
+from jobs.checkpoints import open_checkpoint
+from jobs.checkpoints.commit import committed_steps
+from jobs.checkpoints.layout import home
 from jobs.ports import Saved
 from jobs.state.whole import whole
+from jobs.training.reconstruct import reconstruct
 
 
 def write_model(saved: Saved, slot: str, description: ModelDescription, folder: Path) -> dict[str, Any]:
@@ -30,6 +35,19 @@ def write_model(saved: Saved, slot: str, description: ModelDescription, folder: 
             raise UserError(f"the checkpoint is of another model: {name} is {shapes}")
         parameter.data = whole(saved, slot, name)
     return save_model(folder, model, description, {"step": saved.step, "slot": slot})
+
+
+def open_width(store: Store, run: str, step: int | None, width: float) -> Saved:
+    """The average of a relative width that was not kept, as of a step; from the checkpoints of a run up to there.
+
+    Raises UserError where they hold no averages of chosen widths, or the width is impossible.
+    """
+    last = open_checkpoint(store, run, step)
+    before = [open_checkpoint(store, run, other) for other in committed_steps(store, home(run)) if other < last.step]
+    try:
+        return reconstruct([*before, last], width)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def require_slot(saved: Saved, slot: str) -> None:

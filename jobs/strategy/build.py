@@ -10,7 +10,7 @@ from jobs.spec.train import TrainSpec
 from jobs.strategy.compiled import compile_blocks
 from jobs.strategy.engine import Engine
 from jobs.strategy.precision import set_tf32
-from jobs.strategy.recompute import recompute
+from jobs.strategy.recompute import blocks, recompute
 from jobs.strategy.refusals import is_conservative, refusals
 from jobs.strategy.replicated import ReplicatedEngine
 from jobs.strategy.zero import ZeroEngine
@@ -40,6 +40,9 @@ def make_engine(model: nn.Module, spec: TrainSpec, world: World, device: torch.d
     found = refusals(spec, conservative=conservative, cuda=device.type == "cuda")
     if found:
         raise ValueError("\n".join(str(refusal) for refusal in found))
+    if (strategy.compile or strategy.recompute) and not blocks(model):
+        what = "compile" if strategy.compile else "recompute"
+        raise ValueError(f"strategy.{what}: {type(model).__name__} has no list of blocks; use {what}: false")
     set_tf32(strategy.tf32)
     if strategy.compile:
         compile_blocks(model)

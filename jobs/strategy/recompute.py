@@ -12,8 +12,6 @@ from torch.utils.checkpoint import checkpoint
 
 from jobs.strategy.dual import carried, join, split
 
-from jobs.strategy.dual import carried, join, split
-
 
 def blocks(model: nn.Module) -> list[nn.Module]:
     """The entries of the outermost lists of modules, in order."""

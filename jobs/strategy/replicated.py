@@ -33,7 +33,7 @@ class ReplicatedEngine:
         self._state = ReplicatedState(model, self._optimizer, world)
         # Buffers are facts and alike everywhere.
         self._parallel = (
-            DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+            DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)
             if world.size > 1
             else None
         )

@@ -116,9 +116,21 @@ class PartitionedOptimizer(ZeroState):
 class PartitionedParameters(ZeroState):
     """Stage 3: each parameter cut in as many equal parts as there are ranks, the last ones padded."""
 
+    def __init__(self, model: nn.Module, optimizer: Any) -> None:
+        # In fp32 one copy serves as parameters and as masters. DeepSpeed means to do this, but compares a device with
+        # the name of one, and keeps two.
+        for master, part in zip(
+            optimizer.fp32_partitioned_groups_flat, optimizer.fp16_partitioned_groups_flat, strict=True
+        ):
+            if (master.dtype, master.device) == (part.dtype, part.device):
+                master.data = part.data
+        super().__init__(model, optimizer)
+
     def _divide(self) -> Iterator[tuple[str, Shard]]:
         for name, p in self._trained.items():
             parameter: Any = p
+            if not parameter.ds_numel:
+                continue  # such as the linear readouts of a potential of one layer
             flat, offset, length = self._zero.grad_position[self._zero.get_param_id(p)]
             start = length * self._zero._get_param_partition_rank(p)
             count = min(length, parameter.ds_numel - start)

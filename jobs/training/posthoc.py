@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+PREFIX = "average/"  # of the slots that hold such averages
 WIDEST = 0.28  # sigma of gamma = 0, the plain mean of the run, is 1 / sqrt(12) = 0.2887
 
 
@@ -27,7 +28,7 @@ class Snapshot:
 
 def slot_of(width: float) -> str:
     """The slot of a training state that holds the average of this width."""
-    return f"average/{width:g}"
+    return f"{PREFIX}{width:g}"
 
 
 def exponent_of(width: float) -> float:
@@ -50,8 +51,9 @@ def decay_of(gamma: float, updates: int) -> float:
 def mixture(snapshots: Sequence[Snapshot], wanted: Snapshot) -> list[float]:
     """How much of each snapshot, (n,), together is nearest to the wanted average: least squares over the profiles.
 
-    Solves A x = b with A_ij = <p_i, p_j>, b_i = <p_i, p_wanted> (Algorithm 3). Only snapshots up to the wanted step
-    take part; the others get 0. Raises ValueError where none is left.
+    Solves A x = b with A_ij = <p_i, p_j>, b_i = <p_i, p_wanted> (Algorithm 3), and, unlike the paper, among all x that
+    add up to 1, so that parameters that do not move are found again exactly. Only snapshots up to the wanted step take
+    part; the others get 0. Raises ValueError where none is left.
     """
     usable = [place for place, one in enumerate(snapshots) if one.step <= wanted.step]
     if not usable:
@@ -60,10 +62,13 @@ def mixture(snapshots: Sequence[Snapshot], wanted: Snapshot) -> list[float]:
     gammas = np.array([exponent_of(snapshots[place].width) for place in usable])
     products = _product(steps[:, None], gammas[:, None], steps, gammas)
     aims = _product(steps, gammas, np.array(float(wanted.step)), np.array(exponent_of(wanted.width)))
+    scale = products.diagonal().max()
+    ones = np.full((len(usable), 1), scale)  # the multiplier of the constraint, in numbers of the same size
+    system = np.block([[products, ones], [ones.T, np.zeros((1, 1))]])
     # Profiles of near snapshots are nearly the same, and the matrix nearly singular: the smallest solution is taken.
-    solved, *_ = np.linalg.lstsq(products, aims, rcond=1e-13)
+    solved, *_ = np.linalg.lstsq(system, np.append(aims, scale), rcond=1e-13)
     weights = [0.0] * len(snapshots)
-    for place, weight in zip(usable, solved, strict=True):
+    for place, weight in zip(usable, solved[:-1], strict=True):
         weights[place] = float(weight)
     return weights
 

@@ -17,6 +17,7 @@ from jobs.training.average import Averages
 from jobs.training.guard import StepGuard
 from jobs.training.pieces import copied, recut
 from jobs.training.selection import Selection
+from jobs.training.sums import RATE
 
 VALUE, BEST = "value", "best"
 CPU = torch.device("cpu")
@@ -58,7 +59,7 @@ class TrainingState:
             "selection": self.selection.state(),
             "metrics": self.metrics,
             "evaluated": self.evaluated,
-            "latest": self.latest,
+            "latest": {name: value for name, value in self.latest.items() if not name.endswith(RATE)},
             "ended": self.ended,
             "reader": training.state(),
         }

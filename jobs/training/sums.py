@@ -59,9 +59,10 @@ def described(sums: Mapping[str, Tensor], seconds: float) -> dict[str, float]:
     found = {}
     for name, value in sums.items():
         if not name.endswith(RATE):
-            found[name] = float(value[0] / value[1])
-        elif value > 0:
-            found[name] = float(value) / seconds
+            total, count = value.tolist()
+            found[name] = total / count if count else math.nan
+        elif amount := value.item():
+            found[name] = amount / seconds
     return found
 
 

@@ -4,6 +4,7 @@ Two tasks: the smallest potential on clusters under a Morse potential, the small
 patterns. `train` runs on the ranks of `ranks.py`, or in the test's own process as the only rank.
 """
 
+import itertools
 import math
 from dataclasses import asdict
 
@@ -15,6 +16,7 @@ from tiny import structures
 from cluster.dataset.publish import publish_dataset
 from cluster.dataset.schema import images_schema
 from cluster.store import open_store
+from equimodels.objectives.energy_force import EnergyForce
 from jobs.build import resolve
 from jobs.checkpoints import open_checkpoint
 from jobs.errors import PreemptedError
@@ -100,14 +102,13 @@ class Noted:
         self.until, self.losses, self.records, self.events = until, [], [], []
 
     def progressed(self, step, values):
-        self.losses.append(values["loss"])
-        self.stops = step
+        self.losses.append(values.get("loss", math.nan))
 
     def measured(self, step, values):
         self.records.append((step, {name: value for name, value in values.items() if name.startswith("valid/")}))
 
     def happened(self, step, what, details):
-        self.events.append((step, what))
+        self.events.append((step, what, details))
 
     def stop(self):
         return len(self.losses) + 1 == self.until
@@ -132,6 +133,22 @@ def train(world, task, until=None):
     finally:
         torch.set_num_threads(before)
     return noted.losses, noted.records, noted.events, outcome and asdict(outcome)
+
+
+def train_with_a_bad_batch(world, task, rank, call):
+    """As `train`, where the loss of this rank's call number `call` (from 0) is no number."""
+    calls, usual = itertools.count(), EnergyForce.__call__
+
+    def spoiled(self, forward, batch, generator=None):
+        loss, metrics = usual(self, forward, batch, generator)
+        training = torch.is_grad_enabled()  # evaluations are not counted
+        return (loss * math.nan if training and next(calls) == call and world.rank == rank else loss), metrics
+
+    EnergyForce.__call__ = spoiled
+    try:
+        return train(world, task)
+    finally:
+        EnergyForce.__call__ = usual
 
 
 def state(store, run, step=None):

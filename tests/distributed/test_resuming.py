@@ -1,5 +1,7 @@
 """Interrupted runs of whole workers: the same bits on the same workers, the same numbers on others."""
 
+import math
+
 import pytest
 import small_runs
 import torch
@@ -28,7 +30,7 @@ def test_ten_steps_are_five_and_five_more_to_the_bit(two_ranks, store, strategy)
     unbroken, broken = (task_of(store, wanted, f"{strategy}-{name}") for name in ("unbroken", "broken"))
     (expected, records, _, outcome), _ = two_ranks.call(small_runs.train, unbroken)
     (first, _, events, nothing), _ = two_ranks.call(small_runs.train, broken, 4)
-    assert (nothing, events[-1]) == (None, (4, "preempted"))
+    assert (nothing, events[-1]) == (None, (4, "preempted", {}))
     (second, resumed, _, same), _ = two_ranks.call(small_runs.train, broken)
     assert first + second == expected
     assert len(expected) == 10
@@ -65,9 +67,23 @@ def test_another_strategy_goes_on_with_the_run(two_ranks, one_rank, store, worke
     torch.testing.assert_close(torch.tensor(losses), torch.tensor(expected[0][0]), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("strategy", EACH)
+def test_a_bad_batch_of_one_rank_is_left_out_by_both(two_ranks, store, strategy):
+    task = task_of(store, spec("potential", STRATEGIES[strategy], 2), f"bad-{strategy}")
+    (losses, _, events, outcome), (*_, others) = two_ranks.call(small_runs.train_with_a_bad_batch, task, 1, 2)
+    ((step, _, details),) = [event for event in events if event[1] == "skipped"]
+    assert (step, details["rank"], details["norm"]) == (3, 1, None)
+    assert len(details["samples"]) == 2
+    assert outcome["skipped"] == others["skipped"] == 1
+    assert [math.isfinite(loss) for loss in losses] == [True] * 10  # the metrics of that batch were good
+    notes, slots = state(store, task.run_id)
+    assert (notes["counters"]["steps"], notes["updates"], notes["step"]) == (9, 9, 10)
+    assert all(values.isfinite().all() for pieces in slots.values() for values in pieces.values())
+
+
 def same_bits(one, other):
     (notes, slots), (others_notes, others_slots) = one, other
-    assert {**notes, "latest": 0} == {**others_notes, "latest": 0}  # rates are in the latest values
+    assert notes == others_notes
     assert sorted(slots) == sorted(others_slots)
     assert {"value", "average", "average/0.1", "best", "exp_avg", "exp_avg_sq"} <= set(slots)
     for slot, pieces in slots.items():

@@ -5,10 +5,9 @@ node (`add CPUS`), kill the newest one (`remove`) or announce that it will be ta
 """
 
 import os
+import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,21 @@ from cluster.token import ensure_token
 
 home = Path(os.environ["TMPDIR"])
 jobs.launch.run.GROW_AFTER_S = 2.0
-NODE = {"node_ip_address": "127.0.0.1", "object_store_memory": 100_000_000, "include_dashboard": False}
+# Loopback, but not 127.0.0.1: a driver that connects to that is sent to the machine's own address by Ray.
+NODE = {"node_ip_address": "127.0.0.2", "object_store_memory": 100_000_000, "include_dashboard": False}
 
 
-def listen(cluster: Cluster) -> None:
-    """Obey the lines of the file, as they come."""
+def listen(cluster: Cluster, driver: "subprocess.Popen[bytes]") -> None:
+    """Obey the lines of the file, as they come, until the driver ends. In the main thread: Ray's nodes ask for it."""
     nodes: list[Any] = list(cluster.worker_nodes)
     (home / "commands").touch()
-    for line in lines_of(home / "commands"):
-        word, *arguments = line.split()
+    done = 0
+    while driver.poll() is None:
+        lines = (home / "commands").read_text().splitlines()
+        if len(lines) == done:
+            time.sleep(0.1)
+            continue
+        word, *arguments = lines[done].split()
         if word == "add":
             nodes.append(cluster.add_node(num_cpus=int(arguments[0]), **NODE))
         elif word == "remove":
@@ -45,44 +50,43 @@ def listen(cluster: Cluster) -> None:
             deadline = int(1000 * (time.time() + float(arguments[0])))
             reason = autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
             nodes[-1].get_gcs_client().drain_node(nodes[-1].node_id, reason, "a test", deadline, timeout=30)
-        sys.stdout.write(f"{line.strip()}: done\n")
+        sys.stdout.write(f"{lines[done]}: done\n")
+        done += 1
 
 
-def lines_of(path: Path) -> Iterator[str]:
-    """Whole lines of a file that grows, for ever."""
-    with path.open() as file:
-        rest = ""
-        while True:
-            rest += file.readline()
-            if rest.endswith("\n"):
-                yield rest
-                rest = ""
-            else:
-                time.sleep(0.1)
-
-
-def main(store_uri: str, run_id: str, spec: str, *cpus: str) -> None:
-    """Drive the run to its end and take the cluster down."""
-    ensure_token(Path(os.environ["RAY_AUTH_TOKEN_PATH"]))
+def drive(address: str, store_uri: str, run_id: str) -> None:
+    """The run's driver, on a cluster that is there."""
     store = open_store(store_uri)
+    progress = Progress(console=Console(width=160), store=store, run_id=run_id)
+    with (
+        StopSignals() as signals,
+        attempt(store, run_id, signals=signals) as current,
+        open_session(address, home=home) as session,
+    ):
+        signals.install()
+        current.outputs = perform(current.record, store, session, progress, signals)
+
+
+def main(store_uri: str, run_id: str, spec: str, *cpus: str) -> int:
+    """Drive the run to its end, in a process of its own, and take the cluster down."""
+    ensure_token(Path(os.environ["RAY_AUTH_TOKEN_PATH"]))
+    create_run(open_store(store_uri), kind="train", name="springs", spec=Path(spec).read_text(), run_id=run_id)
     head = {"num_cpus": int(cpus[0]), "temp_dir": str(home / "ray"), **NODE}
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    for number in cpus[1:]:
-        cluster.add_node(num_cpus=int(number), **NODE)
-    threading.Thread(target=listen, args=(cluster,), daemon=True).start()
-    create_run(store, kind="train", name="springs", spec=Path(spec).read_text(), run_id=run_id)
-    progress = Progress(console=Console(width=160), store=store, run_id=run_id)
     try:
-        with (
-            StopSignals() as signals,
-            attempt(store, run_id, signals=signals) as current,
-            open_session(cluster.address, home=home) as session,
-        ):
-            signals.install()
-            current.outputs = perform(current.record, store, session, progress, signals)
+        for number in cpus[1:]:
+            cluster.add_node(num_cpus=int(number), **NODE)
+        # Not here: Ray in one process cannot be both the nodes and their driver once a token is wanted.
+        command = [sys.executable, __file__, "drive", cluster.address, store_uri, run_id]
+        with subprocess.Popen(command) as driver:
+            listen(cluster, driver)
+        return driver.returncode
     finally:
         cluster.shutdown()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "drive":
+        drive(*sys.argv[2:])
+    else:
+        sys.exit(main(*sys.argv[1:]))

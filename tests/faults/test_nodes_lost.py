@@ -89,6 +89,7 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, start: Any, stretch: float) -> Runs:
     folder = tmp_path_factory.mktemp("nodes")
+    (folder / "ray").mkdir()
     store = open_store(str(folder / "store"))
     publish_springs(store)
     return Runs(folder, store, start, stretch)

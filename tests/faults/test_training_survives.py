@@ -257,7 +257,7 @@ def test_a_rank_that_hangs_is_named_with_the_step_that_it_missed(site: Site) -> 
     )
     assert found is not None, error
     assert int(found[1]) == error.rank
-    assert COMMIT_EVERY <= int(found[3]) <= int(found[2]) <= STEPS
+    assert 0 < int(found[3]) <= int(found[2]) <= STEPS  # it was last asked up to a second before
 
 
 def test_a_run_with_a_hung_rank_goes_on_without_losing_a_digit(site: Site, unbroken: dict[str, Any]) -> None:

@@ -8,13 +8,17 @@ import re
 from pathlib import Path
 from typing import Literal
 
+import pytest
 from pydantic import BaseModel, Field
 from ruamel.yaml import YAML
 
 from cluster.front_door import KINDS
 from cluster.spec.reference import reference
+from jobs.spec.train import TrainSpec
+from jobs.strategy.refusals import refusals
 
-PAGE = Path(__file__).parents[3] / "docs" / "reference" / "train.md"
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = DOCS / "reference" / "train.md"
 BLOCK = re.compile(r"(<!-- settings: equi schema train --markdown -->\n)(.*)(<!-- end -->)", re.DOTALL)
 EXAMPLE = re.compile(r'```yaml title="train.yaml"\n(.*?)```', re.DOTALL)
 
@@ -55,7 +59,9 @@ def test_the_page_has_all_settings_of_a_training_run() -> None:
     assert found[2] == table
 
 
-def test_the_example_of_the_page_is_a_valid_spec() -> None:
-    found = EXAMPLE.search(PAGE.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", ["reference/train.md", "how-to/train-on-many-gpus.md"])
+def test_the_example_of_a_page_is_a_valid_spec_that_no_strategy_refuses(page: str) -> None:
+    found = EXAMPLE.search((DOCS / page).read_text(encoding="utf-8"))
     assert found is not None
-    KINDS["train"].model().model_validate(YAML(typ="safe").load(found[1]))
+    spec = TrainSpec.model_validate(YAML(typ="safe").load(found[1]))
+    assert refusals(spec, conservative=True, cuda=True) == []

@@ -16,8 +16,9 @@ from equimodels.assemble import ModelDescription, assemble
 from equimodels.checkpoint import load_model
 from jobs.checkpoints import RunCheckpoints, open_checkpoint
 from jobs.spec.strategy import Checkpoint
-from jobs.state.export import write_model
+from jobs.state.export import open_width, write_model
 from jobs.state.piece import Piece, Slots
+from jobs.training.posthoc import Snapshot, mixture
 from jobs.world import World
 
 POTENTIAL = ModelDescription(
@@ -106,6 +107,32 @@ def test_a_dry_run_writes_nothing(run: str, equi: Equi, tmp_path: Path) -> None:
     code, out, _ = equi("export", run, "--to", str(tmp_path / "model"), "--dry-run")
     assert (code, out) == (0, f"would write best of step 2 to {tmp_path / 'model'}\n")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_width_is_put_together_from_the_checkpoints_that_are_kept(store: Store, equi: Equi, tmp_path: Path) -> None:
+    create_run(store, kind="train", name="small", spec="", run_id="r4")
+    checkpoints = RunCheckpoints(store, "r4", World(), Checkpoint(), tmp_path)
+    shapes, held = {name: tuple(value.shape) for name, value in weights(0).items()}, {}
+    for updates in (100, 200):
+        held |= {(updates, width): weights(updates + place) for place, width in enumerate((0.05, 0.1))}
+        averages = {f"average/{width}": held[updates, width] for width in (0.05, 0.1)}
+        state = slots(value=weights(updates), **averages)
+        checkpoints.save(updates, state, shapes, {"updates": updates}, best=False)
+    checkpoints.finish()
+    mixed = mixture([Snapshot(*key) for key in held], Snapshot(200, 0.07))
+    expected = {
+        name: sum(w * one[name].double() for w, one in zip(mixed, held.values(), strict=True)) for name in shapes
+    }
+    write_model(open_width(store, "r4", None, 0.07), "average/0.07", POTENTIAL, tmp_path / "model")
+    assert same(tmp_path / "model", {name: value.float() for name, value in expected.items()})
+    with pytest.raises(UserError, match=r"at most 0\.28"):
+        open_width(store, "r4", None, 0.5)
+
+
+def test_without_averages_of_chosen_widths_there_is_no_width(run: str, equi: Equi, tmp_path: Path) -> None:
+    code, _, err = equi("export", run, "--width", "0.1", "--to", str(tmp_path / "model"))
+    assert code == 2
+    assert "schedule.posthoc_ema" in err
 
 
 @pytest.mark.parametrize(

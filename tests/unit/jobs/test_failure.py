@@ -145,7 +145,7 @@ def test_a_store_that_was_down_longer_than_its_patience_is_given_a_pause() -> No
 
 def test_a_rank_that_answers_no_more_is_the_one_that_is_missing() -> None:
     seen = (Seen(0, 120, 0.5, 600.0, "jobs/world.py:40"), Seen(1, 120, 601.0, 0.2, ""))
-    assert missing(seen) == [seen[1]]
+    assert missing(seen, 600.0) == [seen[1]]
     failure = hung(seen, 600.0, committed=100)
     assert failure.cause is Cause.HUNG
     assert failure.rank == 1

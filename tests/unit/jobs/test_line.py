@@ -45,7 +45,7 @@ MIDDLE = f"{FIRST} · samples/s 812 · data wait 1%"
         (40, f"{COUNT} · {LEFT}"),
         (80, f"{FIRST} · {LEFT}"),
         (120, f"{MIDDLE} · {LEFT}"),
-        (None, f"{MIDDLE} · skipped 2 · restarts 1 · atoms/s 26k · TFLOP/s 3.1 · MFU 31% · epoch 3.4 · {LEFT}"),
+        (None, f"{MIDDLE} · skipped 2 · restarts 1 · atoms/s 26k · FLOP/s 3.1T · MFU 31% · epoch 3.4 · {LEFT}"),
     ],
 )
 def test_a_narrow_line_loses_what_matters_least(width: int | None, shown: str) -> None:

@@ -50,3 +50,15 @@ def test_a_new_stretch_forgets_and_the_whole_remembers(monkeypatch: pytest.Monke
     step(watch, clock, 0.0, 2.0)
     assert watch.share == 0.0
     assert watch.share_of_all == pytest.approx(1 / 4)
+
+
+def test_the_waits_of_all_micro_batches_of_a_step_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    watch = DataWatch()
+    step(watch, clock, 0.0, 1.0)
+    for _ in range(3):
+        with watch.waiting():
+            clock.now += 1.0
+        clock.now += 2.0
+    assert watch.step_done() == pytest.approx(9.0)
+    assert watch.share == pytest.approx(1 / 3)

@@ -82,6 +82,21 @@ def test_what_cannot_be_read_gives_way_too(store: Store) -> None:
     assert read_commit(store, HOME, 10).attempt == 1
 
 
+def test_a_commit_that_an_earlier_attempt_makes_late_costs_nothing(begin: Callable[..., Ranks], store: Store) -> None:
+    """It was frozen between looking for its number and creating the commit, and its files are gone."""
+    begin().save(10, state(10))
+    ranks = begin(keep_last=1)
+    ranks.newest()
+    write_commit(store, HOME, commit(1, step=20))
+    ranks.save(15, state(15))
+    assert committed_steps(store, HOME) == [15]
+    write_commit(store, HOME, commit(1, step=20))
+    ranks.save(20, state(20))
+    found = begin().newest()[0]
+    assert found is not None
+    assert same(whole(found), state(20))
+
+
 def test_names_tell_attempts_apart_beyond_the_fourth_digit() -> None:
     names = ["00000010/a9999-00000.json", "00000010/a10000-00000.json"]
     assert orphans(names, [], attempt=10000, committed=5) == names[:1]

@@ -56,6 +56,13 @@ def test_files_of_dead_attempts_are_swept_when_the_next_begins(begin: Callable[.
     assert left(store) == wanted(store)
 
 
+def test_files_of_attempts_that_committed_nothing_are_swept(begin: Callable[..., Ranks], store: Store) -> None:
+    begin(2)
+    store.write(f"{HOME}/00000010/a0001-00001.safetensors", b"half of something")
+    assert begin(2).newest() == [None, None]
+    assert left(store) == {"ATTEMPT.json"}
+
+
 def test_files_of_a_later_attempt_stay(begin: Callable[..., Ranks], store: Store) -> None:
     ranks = begin(2)
     later = f"{HOME}/00000010/a0002-00000.safetensors"

@@ -222,9 +222,9 @@ class MemoryCheckpoints:
 
     def newest(self):
         whole = [step for step, (size, ranks, *_) in self.memory.saved.items() if len(ranks) == size]
-        if not whole:
-            return None
-        step = max(whole)
+        return self.open(max(whole)) if whole else None
+
+    def open(self, step):
         _, ranks, shapes, notes = self.memory.saved[step]
 
         def find(slot, name, start, stop):

@@ -73,9 +73,12 @@ def test_a_left_out_step_leaves_the_weights_and_the_average_alone():
     memory = Memory()
     run(memory, spec(**{"checkpoint.every_steps": 1}), training={"poison": [7]})
     skipped = [step for step, what, _ in memory.events if what == "skipped"]
+    assert skipped[1:]
     for step in skipped:
+        if step == 1:
+            continue
         for slot in ("value", "average", "momentum"):
-            before, after = (memory.saved[at][1][0][slot]["weight"].values for at in (step, step + 1))
+            before, after = (memory.saved[at][1][0][slot]["weight"].values for at in (step - 1, step))
             assert torch.equal(before, after)
 
 
@@ -85,7 +88,7 @@ def test_a_spike_is_left_out_once_there_is_a_history():
     outcome, _ = run(memory, wanted, training={"spikes": [7]})
     skipped = [(step, details) for step, what, details in memory.events if what == "skipped"]
     assert outcome.skipped == len(skipped) == 8  # one in each epoch of 5 steps, after the first 20
-    assert all(step >= FIRST for step, _ in skipped)
+    assert all(step > FIRST for step, _ in skipped)
     for _, details in skipped:
         assert "point-7" in details["samples"]
         assert details["norm"] > details["limit"] > 0

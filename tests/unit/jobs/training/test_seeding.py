@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.training.seeding import deterministic, draws, seed_all
+from jobs.training.seeding import deterministic, draws, reseed, seed_all
 
 
 def test_every_micro_batch_draws_numbers_of_its_own_and_the_same_ones_again():
@@ -25,6 +25,15 @@ def test_seeding_reaches_all_generators():
         return random.random(), np.random.rand(), torch.rand(1).item()
 
     assert drawn() == drawn()
+
+
+def test_layers_draw_the_same_numbers_wherever_a_run_was_resumed():
+    def dropped(seed):
+        reseed(seed, torch.device("cpu"))
+        return torch.nn.functional.dropout(torch.ones(32))
+
+    assert torch.equal(dropped(5), dropped(5))
+    assert not torch.equal(dropped(5), dropped(6))
 
 
 def test_the_deterministic_mode_ends_with_its_block():
