@@ -43,6 +43,10 @@ def make_engine(model: nn.Module, spec: TrainSpec, world: World, device: torch.d
     if (strategy.compile or strategy.recompute) and not blocks(model):
         what = "compile" if strategy.compile else "recompute"
         raise ValueError(f"strategy.{what}: {type(model).__name__} has no list of blocks; use {what}: false")
+    empty = [name for name, p in model.named_parameters() if not p.numel()]
+    if empty and strategy.kind == "deepspeed" and strategy.zero_stage == 3:
+        why = f"DeepSpeed cannot gather a parameter without numbers, and the model has {', '.join(empty)}"
+        raise ValueError(f"strategy.zero_stage: {why}; use zero_stage: 2, or kind: fsdp")
     set_tf32(strategy.tf32)
     if strategy.compile:
         compile_blocks(model)

@@ -129,8 +129,6 @@ class PartitionedParameters(ZeroState):
     def _divide(self) -> Iterator[tuple[str, Shard]]:
         for name, p in self._trained.items():
             parameter: Any = p
-            if not parameter.ds_numel:
-                continue  # such as the linear readouts of a potential of one layer
             flat, offset, length = self._zero.grad_position[self._zero.get_param_id(p)]
             start = length * self._zero._get_param_partition_rank(p)
             count = min(length, parameter.ds_numel - start)

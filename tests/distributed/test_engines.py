@@ -14,7 +14,8 @@ STRATEGIES = {
     **{f"zero-{stage}": {"kind": "deepspeed", "zero_stage": stage} for stage in range(4)},
     "zero-3, all sharded": {"kind": "deepspeed", "zero_stage": 3, "deepspeed": ALL_SHARDED},
 }
-EACH = [(name, strategy) for name in checks.TASKS for strategy in STRATEGIES]
+# ZeRO-3 is refused for a model with a parameter without numbers.
+EACH = [(n, s) for n in checks.TASKS for s in STRATEGIES if not ("one layer" in n and s.startswith("zero-3"))]
 
 
 @pytest.fixture(scope="module")

@@ -170,3 +170,10 @@ def test_one_process_needs_no_other_engine_for_ddp():
 def test_what_works_block_by_block_needs_blocks(what):
     with pytest.raises(ValueError, match=f"strategy.{what}: Linear has no list of blocks"):
         make_engine(nn.Linear(2, 2), spec(**{what: True}), World(), CPU)
+
+
+def test_a_parameter_without_numbers_cannot_be_gathered_by_zero_3():
+    net = Net()
+    net.none = nn.Parameter(torch.empty(0, 3))
+    with pytest.raises(ValueError, match=r"strategy.zero_stage: .* the model has none; use zero_stage: 2"):
+        make_engine(net, spec(kind="deepspeed", zero_stage=3), World(), CPU)
