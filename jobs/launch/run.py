@@ -5,12 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ray.exceptions import RayError
-
 from cluster.context import RunContext
 from cluster.errors import UserError
 from cluster.metrics import Meter
-from jobs.failure import Cause, Failure, GiveUp, Policy, RetryWith, Symptom, classify, decide, hung
+from jobs.failure import Cause, Failure, GiveUp, Policy, RetryWith, classify, decide, hung
 from jobs.launch.errors import WorkersFailedError
 from jobs.launch.group import Failed, Finished, WorkerGroup
 from jobs.launch.nodes import leaving
@@ -77,7 +75,17 @@ class _Run:
         spec, resources, stages = self.spec, _resources(self.spec), Stages()
         places = reserve(sizes(spec), resources, waiting=self._waiting(resources))
         stages.passed("places")
-        group = WorkerGroup(places, resources, grace=spec.failure.grace, prepare=_imports(spec))
+        places.give_back()  # Ray Train takes them
+        timeout, grace = spec.failure.collective_timeout, spec.failure.grace
+        group = WorkerGroup(
+            places.size,
+            resources,
+            self.context.store,
+            self.context.run_id,
+            timeout=timeout,
+            grace=grace,
+            prepare=_imports(spec),
+        )
         growth = _Growth(sizes(spec), places.size, resources)
         try:
             resolved = replace(self.resolve(), spec=spec)
@@ -88,17 +96,13 @@ class _Run:
                 "attempt": self.attempt,
                 "resolved": resolved.to_json(),
             }
-            try:
-                group.begin(task, spec.failure.collective_timeout)
-                stages.passed("told")
-                return group.watch(spec.failure.collective_timeout + SLACK_S, self._each(group, growth, stages))
-            except RayError as error:  # it was gone before it could be told what to do
-                names = tuple(base.__name__ for base in type(error).__mro__[1:])
-                return Failed((Symptom(0, type(error).__name__, str(error), names),), (), (str(error),))
-            except KeyboardInterrupt:
-                group.stop()
-                group.await_end(spec.failure.grace)
-                raise
+            group.begin(task)
+            stages.passed("told")
+            return group.watch(timeout + SLACK_S, self._each(group, growth, stages))
+        except KeyboardInterrupt:
+            group.stop()
+            group.await_end(grace)
+            raise
         finally:
             growth.close()
             group.close()
@@ -115,7 +119,7 @@ class _Run:
             if going := leaving(group.nodes):
                 self.context.progress.say(f"{len(going)} node{'s' * (len(going) > 1)} will be taken away: saving")
                 asked = True
-            elif (size := growth.possible()) is not None:
+            elif (size := growth.possible(running=None not in group.readings())) is not None:
                 self.context.progress.say(f"there is room for {size} workers: saving, to go on with them")
                 asked = True
             if asked:
@@ -157,12 +161,17 @@ class _Growth:
     """Places for more workers, asked for behind those that run; an autoscaler hears of them too."""
 
     def __init__(self, possible: list[int], now: int, resources: dict[str, float]) -> None:
-        self._size, self._since = larger(possible, now), time.monotonic()
-        self._places = Places.ask(self._size - now, resources) if self._size else None
+        self._size, self._now, self._resources = larger(possible, now), now, resources
+        self._since: float | None = None
+        self._places: Places | None = None
 
-    def possible(self) -> int | None:
-        """The size to which the run may grow now."""
-        if self._places is None or time.monotonic() - self._since < GROW_AFTER_S or not self._places.ready():
+    def possible(self, *, running: bool) -> int | None:
+        """The size to which the run may grow now. running: the workers have their places, and need no more of them."""
+        if self._size is None or not running:
+            return None
+        if self._places is None or self._since is None:
+            self._places, self._since = Places.ask(self._size - self._now, self._resources), time.monotonic()
+        if time.monotonic() - self._since < GROW_AFTER_S or not self._places.ready():
             return None
         return self._size
 

@@ -5,8 +5,8 @@ import pytest
 from cluster.errors import UserError
 from jobs.failure import Cause, Failure
 from jobs.launch.errors import WorkersFailedError
-from jobs.launch.group import seated
-from jobs.launch.member import Home, Seat
+from jobs.launch.group import _symptom
+from jobs.launch.member import RankFailedError
 from jobs.launch.run import _error, _policy
 from jobs.launch.sizes import larger, sizes
 from jobs.spec.train import TrainSpec
@@ -22,21 +22,6 @@ def spec(**changes: object) -> TrainSpec:
         "objective": {"name": "energy_force"},
     }
     return TrainSpec.model_validate(base).with_changes(changes)
-
-
-def test_ranks_of_a_node_are_beside_each_other() -> None:
-    homes = [Home("a"), Home("b"), Home("a")]
-    order, seats = seated(homes)
-    assert order == [0, 2, 1]
-    assert seats == [Seat(0, 3, 0, 2), Seat(1, 3, 1, 2), Seat(2, 3, 0, 1)]
-
-
-def test_each_member_finds_its_gpu_at_the_index_of_its_rank_on_the_node() -> None:
-    homes = [Home("a", ("4", "5")), Home("a", ("6", "7"))]
-    _, seats = seated(homes)
-    for home, seat in zip(homes, seats, strict=True):
-        assert seat.visible_gpus.split(",")[seat.rank_on_node] == home.gpus[0]
-        assert sorted(seat.visible_gpus.split(",")) == ["4", "5", "6", "7"]
 
 
 def test_only_sizes_that_share_the_micro_batches_evenly_are_used() -> None:
@@ -71,3 +56,13 @@ def test_a_failure_of_workers_survives_pickling(rank: int | None) -> None:
 
     found = pickle.loads(pickle.dumps(WorkersFailedError("rank 0: no", rank)))
     assert (str(found), found.rank) == ("rank 0: no", rank)
+
+
+def test_the_error_of_a_rank_travels_in_words_and_is_found_inside_of_what_is_wrapped_around_it() -> None:
+    import pickle
+
+    error = pickle.loads(pickle.dumps(RankFailedError("KeyError", ("LookupError",), "'a'", "Traceback")))
+    wrapped = RuntimeError("outer")
+    wrapped.cause = error  # type: ignore[attr-defined]
+    found = _symptom(1, wrapped)
+    assert (found.rank, found.kind, found.text, found.bases) == (1, "KeyError", "'a'", ("LookupError",))
