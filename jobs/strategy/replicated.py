@@ -31,12 +31,7 @@ class ReplicatedEngine:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = build_optimizer(self._parameters, spec.optimizer)
         self._state = ReplicatedState(model, self._optimizer, world)
-        # Buffers are facts and alike everywhere.
-        self._parallel = (
-            DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)
-            if world.size > 1
-            else None
-        )
+        self._parallel = _parallel(model) if world.size > 1 else None
 
     def forward(self, *inputs: Any) -> Any:
         with autocast(self._strategy, self._device), contextlib.ExitStack() as stack:
@@ -86,3 +81,13 @@ class ReplicatedEngine:
     def load(self, find: Find, counters: Mapping[str, int]) -> None:
         self._steps = counters["steps"]
         self._state.load(find, self._steps)
+
+
+def _parallel(model: nn.Module) -> DistributedDataParallel:
+    # A parameter without numbers, as a potential of one layer has, gets no gradient, and would be waited for. One of
+    # the outermost module is named with a dot in one place of torch, and without in another.
+    empty = [name for name, p in model.named_parameters() if not p.numel()]
+    ignore: Any = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    ignore(model, [*empty, *("." + name for name in empty)])
+    # Buffers are facts and alike everywhere.
+    return DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)

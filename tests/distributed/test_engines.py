@@ -14,8 +14,13 @@ STRATEGIES = {
     **{f"zero-{stage}": {"kind": "deepspeed", "zero_stage": stage} for stage in range(4)},
     "zero-3, all sharded": {"kind": "deepspeed", "zero_stage": 3, "deepspeed": ALL_SHARDED},
 }
-# ZeRO-3 is refused for a model with a parameter without numbers.
-EACH = [(n, s) for n in checks.TASKS for s in STRATEGIES if not ("one layer" in n and s.startswith("zero-3"))]
+# ZeRO-0 is DDP by other means, and ZeRO-3 on a small model differs from the sharded one in nothing but speed.
+MOST = [pytest.param(s, marks=pytest.mark.slow) if s in ("zero-0", "zero-3") else s for s in STRATEGIES]
+EACH = [
+    *(("potential", strategy) for strategy in STRATEGIES),
+    *(("transformer", strategy) for strategy in STRATEGIES),
+    *(("potential of one layer", strategy) for strategy in ("ddp", "zero-2")),  # a parameter without numbers
+]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +40,7 @@ def test_twenty_steps_are_those_of_one_process(two_ranks, alone, name, strategy)
     assert norms == pytest.approx(alone[name][2], rel=1e-5)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", MOST)
 def test_a_run_goes_from_two_workers_to_one_and_back(two_ranks, one_rank, strategy):
     how = STRATEGIES[strategy]
     (unbroken, losses, _), _ = two_ranks.call(checks.trained, "potential", how, 9)
@@ -49,7 +54,7 @@ def test_a_run_goes_from_two_workers_to_one_and_back(two_ranks, one_rank, strate
     assert tiny.difference(saved, unbroken) <= 1e-6
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", MOST)
 def test_resumed_on_as_many_workers_nothing_differs(two_ranks, strategy):
     (unbroken, losses, _), _ = two_ranks.call(checks.trained, "transformer", STRATEGIES[strategy], 4)
     (saved, found, _), _ = two_ranks.call(checks.trained, "transformer", STRATEGIES[strategy], 2)
@@ -68,7 +73,7 @@ def test_a_run_goes_on_under_any_other_strategy(two_ranks, alone):
     assert max(tiny.difference(end, ends[0]) for end in ends) <= 1e-6
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", MOST)
 def test_a_step_that_is_not_finite_or_beyond_the_limit_changes_nothing(two_ranks, strategy):
     (found, end, counters), other = two_ranks.call(checks.without_bad_steps, "potential", STRATEGIES[strategy])
     for (before, after, norm, steps), (*_, same_norm, _) in zip(found, other[0], strict=True):
@@ -82,7 +87,7 @@ def test_a_step_that_is_not_finite_or_beyond_the_limit_changes_nothing(two_ranks
     assert checks.same_bits(end, expected)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", MOST)
 def test_other_weights_are_put_in_and_the_old_ones_back(two_ranks, strategy):
     (losses, before, after, end), _ = two_ranks.call(checks.installed, "potential", STRATEGIES[strategy])
     assert losses[0] == losses[1]
