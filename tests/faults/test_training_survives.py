@@ -24,7 +24,7 @@ from cluster.dataset.schema import STRUCTURES
 from cluster.runs import RunRecord, load_run
 from cluster.store import Store, open_store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1800)
 
 EQUI = [sys.executable, "-c", "from cluster.cli import main; main()"]
 STEPS, COMMIT_EVERY = 400, 40
