@@ -5,8 +5,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 TORCH  := torch==2.13.0
-# Unit tests run in two processes of one thread each; what starts Ray or a server runs alone.
-UNIT   := -q -m "not slow and not gpu" -n 2 --dist loadfile
+# Two processes of one thread each. What starts Ray mostly waits: all of it runs in one of them, from the beginning,
+# and the other does the rest meanwhile (tests/conftest.py divides them).
+QUICK  := -q -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
@@ -36,12 +37,10 @@ check: $(READY)  ## format, lint, types, contracts, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest tests/unit tests/equivariance tests/golden $(UNIT)
+	$(BIN)/pytest tests/unit tests/equivariance tests/golden $(QUICK)
 
 test: $(READY)   ## unit and integration tests, with coverage
-	$(BIN)/coverage erase
-	$(BIN)/pytest tests/unit tests/equivariance tests/golden $(UNIT) --cov --cov-report= --cov-fail-under=0 $(ARGS)
-	$(BIN)/pytest tests/integration tests/distributed tests/faults -q -m "not slow and not gpu" --cov --cov-append --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/pytest tests/integration tests/distributed tests/unit tests/equivariance tests/golden $(QUICK) --cov --cov-report=term:skip-covered $(ARGS)
 
 test-slow: $(READY)  ## fault, kill and soak tests
 	$(BIN)/pytest -m "slow and not gpu" $(ARGS)

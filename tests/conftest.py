@@ -20,8 +20,28 @@ from typing import Any
 
 import boto3
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
+from cluster.marker import VARIABLE
 from cluster.store import Store, open_store
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Fault tests are slow ones."""
+    if Path(__file__).parent / "faults" in item.path.parents:
+        item.add_marker(pytest.mark.slow)
+
+
+class OneForRay(LoadFileScheduling):
+    """Tests go to processes by file, but all of those that start Ray to one and the same, one after the other."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "ray" if nodeid.startswith("tests/integration/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneForRay:
+    """How `-n` divides the tests."""
+    return OneForRay(config, log)
 
 
 @dataclass
@@ -68,7 +88,9 @@ class S3Server:
 def s3_server() -> Iterator[S3Server]:
     """An S3 server (moto) for the whole session; its `environment` is for tests and their children."""
     command = [sys.executable, str(Path(__file__).with_name("s3_double.py"))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    # Started inside a Ray session of some test, it would carry that session's mark and be killed with it.
+    unmarked = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    with subprocess.Popen(command, env=unmarked, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         endpoint = process.stdout.readline().strip()
         if not endpoint:

@@ -27,7 +27,7 @@ from cluster.store import Store, open_store
 from jobs.ingest.run import run
 from jobs.ingest.schedule import in_turn
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 EQUI = [sys.executable, "-c", "from cluster.cli import main; main()"]
 SCRIPT = Path(__file__).with_name("killed_ingest.py")

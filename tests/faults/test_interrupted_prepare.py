@@ -31,7 +31,7 @@ from equimodels.checkpoint import save_model
 from jobs.ingest.columns import table_of
 from jobs.ingest.structures import Structure, structure_columns
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1800)
 
 HERE = Path(__file__).parent
 EQUI = [sys.executable, "-c", "from cluster.cli import main; main()"]

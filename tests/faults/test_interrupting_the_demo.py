@@ -18,7 +18,7 @@ from cluster.dataset.verify import verify_dataset
 from cluster.registry import fetch_model, list_models
 from cluster.store import open_store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1800)
 
 HERE = Path(__file__).parent
 TINY = HERE.parent / "integration" / "tiny"

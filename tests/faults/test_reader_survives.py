@@ -21,7 +21,7 @@ from jobs.data.batching import Budget
 from jobs.data.order import Order, epoch_order
 from jobs.data.reader import Reader
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 ROWS, KILLS, WINDOW, SEED = 997, 200, 3, 4
 

@@ -143,7 +143,6 @@ def test_each_first_request_of_a_kind_may_fail(bucket, s3_environment, work, fau
     work(bucket)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("work", WORK)
 @pytest.mark.parametrize("fault", [REFUSALS[0], REFUSALS[1]], ids=lambda fault: fault["kind"])
 def test_a_burst_that_boto3_gives_up_on_is_outlasted(bucket, s3_environment, work, fault) -> None:
@@ -256,7 +255,6 @@ def test_what_fails_for_ever_is_an_error_after_the_time_given(bucket, s3_environ
     assert time.monotonic() - begun < 4.0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "words"),
     [("503", r"asks to slow down \(SlowDown\)"), ("reset", "(breaks off the connection|fell silent)")],

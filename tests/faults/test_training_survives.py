@@ -23,7 +23,7 @@ from cluster.runs import RunRecord, load_run
 from cluster.store import Store, open_store
 from jobs.recording.events import Event, read_events
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1800)
 
 EQUI = [sys.executable, "-c", "from cluster.cli import main; main()"]
 RUN_S = 150.0  # a whole run on a free machine, with room

@@ -64,7 +64,6 @@ def test_a_download_never_mixes_two_versions(bucket, s3_environment, tmp_path: P
     assert (tmp_path / "back").read_bytes() in (LARGE, LARGE[::-1])
 
 
-@pytest.mark.slow
 def test_a_failed_upload_leaves_no_object_and_no_parts(bucket, s3_environment, tmp_path: Path) -> None:
     hasty = S3Store(bucket.bucket, bucket.prefix, S3Times(connect=1.0, read=SILENCE, patience=1.0))
     (tmp_path / "large").write_bytes(LARGE)

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from jobs.ingest.columns import numbered, table_of
 from jobs.ingest.finding import File, Names, given_files
-from jobs.ingest.source import ASE_UNITS, Part, Piece, Settings, Source, Unread, of_kind, programs
+from jobs.ingest.source import ASE_UNITS, Part, Piece, Settings, Source, of_kind, programs
 from jobs.ingest.sources.xyz_atoms import Atoms, read_bodies
 from jobs.ingest.sources.xyz_comment import Comment, parse_comment
 from jobs.ingest.sources.xyz_frames import Frame, frames
 from jobs.ingest.stretches import cut, text_of
-from jobs.ingest.structures import LABELS, Label, Structure, Unreadable, checked_label, structure_columns
+from jobs.ingest.structure_part import structure_part
+from jobs.ingest.structures import LABELS, Label, Structure, Unreadable, checked_label
 
 _FIRST = 64  # frames looked at to learn which labels there are
 _GEOMETRY = {"symbols", "numbers", "positions", "Lattice", "Properties", "pbc"}
@@ -82,17 +82,8 @@ def read(settings: ExtxyzSettings, piece: Piece) -> Part:
         except Unreadable as error:
             problems[number] = str(error)
 
-    def where(number: int) -> str:
-        return f"{piece.shown}:{piece.detail['line'] + there[number].line + 1}"
-
-    good = sorted(found)
-    ids = numbered(piece.name, np.array(good, dtype=np.int64) + piece.first)
-    groups = [_group(comments[number], piece, settings) for number in good] if _grouped(settings) else None
-    return Part(
-        table_of(ids, structure_columns([found[number] for number in good]), piece.split, groups),
-        lambda row: where(good[row]),
-        [Unread(where(number), problems[number]) for number in sorted(problems)],
-    )
+    groups = {number: _group(comments[number], piece, settings) for number in found} if _grouped(settings) else None
+    return structure_part(piece, there, found, problems, groups)
 
 
 def _structure(

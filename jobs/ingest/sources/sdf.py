@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from ase.io.sdf import get_num_atoms_sdf_v2000, read_sdf
 
-from jobs.ingest.columns import numbered, table_of
 from jobs.ingest.finding import Names, given_files
-from jobs.ingest.source import ASE_UNITS, Part, Piece, Settings, Source, Unread, of_kind, programs
+from jobs.ingest.source import ASE_UNITS, Part, Piece, Settings, Source, of_kind, programs
 from jobs.ingest.stretches import Stretch, Text, cut, text_of
-from jobs.ingest.structures import Label, Structure, Unreadable, structure_columns
+from jobs.ingest.structure_part import structure_part
+from jobs.ingest.structures import Label, Structure, Unreadable
 
 _WINDOW = 64 << 20  # bytes searched at a time
 _ITEM = re.compile(r"^>.*<([^>]+)>.*\n((?:.+\n)*)", re.MULTILINE)
@@ -44,25 +44,16 @@ def read(settings: SdfSettings, piece: Piece) -> Part:
     """The molecules of the piece that can be read, and the records that cannot."""
     text = text_of(Path(piece.file))[piece.begin : piece.end]
     there = list(records(text))
-    found: dict[int, tuple[Structure, str]] = {}
+    found: dict[int, Structure] = {}
+    groups: dict[int, str] = {}
     problems: dict[int, str] = {}
     for number, record in enumerate(there):
         try:
-            found[number] = _molecule(text[record.begin : record.end].tobytes(), settings)
+            found[number], groups[number] = _molecule(text[record.begin : record.end].tobytes(), settings)
         except Unreadable as error:
             problems[number] = str(error)
 
-    def where(number: int) -> str:
-        return f"{piece.shown}:{piece.detail['line'] + there[number].line + 1}"
-
-    good = sorted(found)
-    ids = numbered(piece.name, np.array(good, dtype=np.int64) + piece.first)
-    groups = [found[number][1] for number in good] if settings.group_key is not None else None
-    return Part(
-        table_of(ids, structure_columns([found[number][0] for number in good]), piece.split, groups),
-        lambda row: where(good[row]),
-        [Unread(where(number), problems[number]) for number in sorted(problems)],
-    )
+    return structure_part(piece, there, found, problems, groups if settings.group_key is not None else None)
 
 
 def records(text: Text) -> Iterator[Stretch]:
