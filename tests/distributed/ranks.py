@@ -34,8 +34,7 @@ class Ranks:
         self.processes: list[subprocess.Popen[bytes]] = []
         self._environment = environment or {}
         self._pipes: list[Connection] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="ranks-")
-        self._starts = 0
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def call(self, function: Callable[..., Any], *arguments: Any, seconds: float = 240.0) -> list[Any]:
         """`function(world, *arguments)` on every rank at once; the results in rank order (anything that pickles).
@@ -65,13 +64,12 @@ class Ranks:
         return [results[rank] for rank in range(self.size)]
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes; the next call starts others."""
         self._end()
-        self._folder.cleanup()
 
     def _start(self) -> None:
-        self._starts += 1
-        meeting = Path(self._folder.name) / f"meeting-{self._starts}"
+        self._folder = tempfile.TemporaryDirectory(prefix="ranks-")
+        meeting = Path(self._folder.name) / "meeting"
         for rank in range(self.size):
             ours, theirs = Pipe()
             environment = {
@@ -106,9 +104,13 @@ class Ranks:
             pipe.close()
         written = [f"--- rank {rank}\n" + self._log(rank).read_text()[-3000:] for rank in range(len(self.processes))]
         self.processes, self._pipes = [], []
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
         return "\n".join(written)
 
     def _log(self, rank: int) -> Path:
+        assert self._folder is not None
         return Path(self._folder.name) / f"rank-{rank}.log"
 
 
