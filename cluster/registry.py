@@ -227,17 +227,30 @@ def _claim(store: Store, name: str, publication: str) -> ModelRef | None:
     for number in numbers:
         ref = ModelRef(name, number)
         try:
-            if read_json(store, f"{ref.folder}/claim.json").get("publication") == publication:
-                return ref
+            claimed = read_json(store, f"{ref.folder}/claim.json").get("publication")
         except NotFoundError:
             continue
+        if claimed == publication and _free(store, ref):
+            return ref
     ref = ModelRef(name, max(numbers, default=0) + 1)
     claim = encode_json({"publication": publication, "at": datetime.now(UTC).isoformat()})
     try:
         store.write(f"{ref.folder}/claim.json", claim, if_absent=True)
     except PreconditionFailedError:
         return None
-    return ref
+    return ref if _free(store, ref) else None
+
+
+def _free(store: Store, ref: ModelRef) -> bool:
+    """Whether the claimed version is not published yet; otherwise the claim is taken back.
+
+    Whoever publishes takes their claim away at the end. One who has looked before and claims after that finds no
+    claim, and would write over a published model.
+    """
+    if not store.exists(manifest_key("model", ref.name, ref.version)):
+        return True
+    store.delete(f"{ref.folder}/claim.json")
+    return False
 
 
 def _manifest(ref: ModelRef, files: tuple[ModelFile, ...], publication: str, facts: Mapping[str, Any]) -> ModelManifest:

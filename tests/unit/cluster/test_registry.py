@@ -166,6 +166,28 @@ def test_publications_at_a_time_never_mix(store: Store, make, tmp_path: Path) ->
         assert (tmp_path / str(number) / "weights.safetensors").read_bytes() == bytes([number])
 
 
+def test_a_version_published_between_the_look_and_the_claim_is_not_written_over(
+    store: Store, make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, listing, looks = open_store(store.uri), type(store).children, []
+    first, second = make(b"first"), make(b"second")
+
+    def stale(self: Store, prefix: str = "") -> Any:
+        found = listing(self, prefix)
+        if self is slow:
+            looks.append(prefix)
+            if len(looks) == 2:  # the one for the number to claim
+                publish_model(store, "ethanol", first, facts("r1"))
+        return found
+
+    monkeypatch.setattr(type(store), "children", stale)
+    assert publish_model(slow, "ethanol", second, facts("r2")).version == 2
+    for number, run in ((1, "r1"), (2, "r2")):
+        assert fetch_model(store, f"ethanol@{number}", tmp_path / str(number)).run == run
+    assert (tmp_path / "1" / "weights.safetensors").read_bytes() == b"first"
+    assert not [key for key in store.list("models/ethanol") if key.endswith("claim.json")]
+
+
 def test_one_publication_tried_at_a_time_is_one_version(store: Store, make) -> None:
     folder = make(b"w")
     start = threading.Barrier(6)
