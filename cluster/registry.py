@@ -119,7 +119,7 @@ def publish_model(store: Store, name: str, folder: Path, facts: Mapping[str, Any
         if (same := _same(store, name, publication)) is not None:
             return same
         ref = _claim(store, name, publication)
-        if ref is None:
+        if ref is None or not _free(store, ref):
             continue
         if (same := _same(store, name, publication)) is not None:  # it ended between the look and the claim
             store.delete(f"{ref.folder}/claim.json")
@@ -227,18 +227,17 @@ def _claim(store: Store, name: str, publication: str) -> ModelRef | None:
     for number in numbers:
         ref = ModelRef(name, number)
         try:
-            claimed = read_json(store, f"{ref.folder}/claim.json").get("publication")
+            if read_json(store, f"{ref.folder}/claim.json").get("publication") == publication:
+                return ref
         except NotFoundError:
             continue
-        if claimed == publication and _free(store, ref):
-            return ref
     ref = ModelRef(name, max(numbers, default=0) + 1)
     claim = encode_json({"publication": publication, "at": datetime.now(UTC).isoformat()})
     try:
         store.write(f"{ref.folder}/claim.json", claim, if_absent=True)
     except PreconditionFailedError:
         return None
-    return ref if _free(store, ref) else None
+    return ref
 
 
 def _free(store: Store, ref: ModelRef) -> bool:

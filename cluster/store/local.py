@@ -118,7 +118,8 @@ class LocalStore(Store):
         with self._errors("list", prefix):
             try:
                 with os.scandir(start) as entries:
-                    names = [entry.name for entry in entries if entry.is_dir()]
+                    # One that is about to get its first object is empty: a bucket has none such.
+                    names = [entry.name for entry in entries if entry.is_dir() and _holds_an_object(entry.path)]
             except (FileNotFoundError, NotADirectoryError):
                 return []
         return sorted(name for name in names if start != self.root or name != RESERVED)
@@ -252,6 +253,10 @@ def _into(path: Path, move: Callable[[], None]) -> None:
         except FileNotFoundError:
             continue
     return move()
+
+
+def _holds_an_object(folder: str) -> bool:
+    return any(files for _, _, files in os.walk(folder))
 
 
 def _removed(folder: Path) -> bool:

@@ -277,3 +277,10 @@ def test_numbers_that_json_cannot_hold_become_null() -> None:
     document = {"loss": float("nan"), "all": [1.0, float("inf"), (float("-inf"), True, "NaN")]}
     found = decode_json(encode_json(document), "record.json")
     assert found == {"loss": None, "all": [1.0, None, [None, True, "NaN"]]}
+
+
+def test_a_folder_without_objects_is_no_child(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    store.write("models/ethanol/1/manifest.json", b"{}")
+    (tmp_path / "store" / "models" / "ethanol" / "2").mkdir()
+    assert store.children("models/ethanol") == ["1"]
