@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
+BENCH  := $(firstword $(wildcard $(BIN)/python) $(PYTHON))
 TORCH  := torch==2.13.0
 # Two processes of one thread each. What starts Ray mostly waits: all of it runs in one of them, from the beginning,
 # and the other does the rest meanwhile (tests/conftest.py divides them).
@@ -11,7 +12,7 @@ QUICK  := -q -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reord
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lock docs clean setup
+.PHONY: help demo test test-slow bench-gpu check lock docs clean setup
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -44,6 +45,12 @@ test: $(READY)   ## unit and integration tests, with coverage
 
 test-slow: $(READY)  ## fault, kill and soak tests
 	$(BIN)/pytest -m "slow and not gpu" $(ARGS)
+
+# Without $(READY): a machine with CUDA brings its own torch, and needs no Ray. PYTHON=... where there is no $(VENV).
+bench-gpu:       ## training benchmarks on CUDA, under torchrun without Ray
+	$(BENCH) benchmarks/strategies.py --device cuda --out benchmarks/results/gpu $(ARGS)
+	$(BENCH) benchmarks/two_phase.py --device cuda --out benchmarks/results/gpu $(ARGS)
+	$(BENCH) benchmarks/service_overhead.py --device cuda --out benchmarks/results/gpu $(ARGS)
 
 docs: $(READY)   ## the documentation, strictly, into site/
 	$(BIN)/mkdocs build --strict

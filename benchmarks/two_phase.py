@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from measuring import Contention, Goal, Report, options_of, write
+from torchrun import name_of, ranks_on
 from two_phase_cases import (
     QUICK,
     SIZES,
@@ -86,7 +87,9 @@ def single(size: Size, steps: int, device: torch.device, *, fresh: bool) -> list
     bytes_kept = {name: kept(engine, batch) for name, engine in engines.items()}
     more: dict[str, dict[str, Any]] = {name: {} for name in SINGLE}
     if device.type == "cuda":
-        more = {name: {"allocated, MiB": allocated(engine, batch)} for name, engine in engines.items()}
+        more = {
+            name: {"allocated, MiB": allocated(lambda e=engine: step(e, batch))} for name, engine in engines.items()
+        }
     elif fresh:
         more = {name: {"resident, rise, MiB": _elsewhere("--resident", size.name, name)["rise"]} for name in SINGLE}
     return [row(size, name, found, bytes_kept, **more[name]) for name in SINGLE]
@@ -187,6 +190,7 @@ def main() -> None:
         ("--device", {"default": "cpu", "help": "cuda leaves out FSDP2 and what was tried"}),
         ("--fresh", {"action": "store_true", "help": "also the resident memory of fresh processes"}),
     )
+    ranks_on(options.device)
     device = torch.device(options.device)
     sizes, steps = (QUICK, 2) if options.quick else (SIZES, 8 * options.rounds)
     torch.set_num_threads(1)
@@ -212,7 +216,7 @@ def main() -> None:
                 for s in sizes
             },
             "threads of a process": 1,
-            "device": options.device,
+            "device": name_of(options.device),
         },
         tables=tables,
         goals=[

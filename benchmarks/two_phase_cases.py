@@ -62,17 +62,17 @@ def model_of(size: Size) -> GauntPotential:
     return model
 
 
-def batch_of(size: Size, seed: int = 0) -> LabelledGraph:
-    """Random structures with random labels."""
+def batch_of(size: Size, seed: int = 0, share: slice = slice(None)) -> LabelledGraph:
+    """Random structures with random labels; of them, those of a share."""
     random, parts = np.random.default_rng(seed), []
     side = int(np.ceil(size.atoms ** (1 / 3)))
     grid = np.indices((side,) * 3).reshape(3, -1).T[: size.atoms] * 2.1
     for _ in range(size.structures):
         x = grid + random.normal(scale=0.15, size=grid.shape)
         parts.append(Structure.of(random.choice([1, 6, 8], len(x)), x, 5.0, torch.float32))
-    graph = AtomGraph.collate(parts)
-    forces = torch.from_numpy(random.normal(size=graph.positions.shape)).float()
-    return LabelledGraph(graph, torch.from_numpy(random.normal(size=size.structures)), forces)
+    forces = random.normal(size=(size.structures, size.atoms, 3))[share].reshape(-1, 3)
+    energy = random.normal(size=size.structures)[share]
+    return LabelledGraph(AtomGraph.collate(parts[share]), torch.from_numpy(energy), torch.from_numpy(forces).float())
 
 
 def engine_of(size: Size, strategy: dict[str, Any], world: World, device: torch.device = CPU) -> Engine:
@@ -167,11 +167,11 @@ def kept(engine: Engine, batch: LabelledGraph) -> int:
     return counter.peak
 
 
-def allocated(engine: Engine, batch: LabelledGraph) -> float:
-    """MiB that a step takes on a GPU beyond what lies there before it: the caching allocator's own count."""
+def allocated(call: Callable[[], None]) -> float:
+    """MiB that a call takes on a GPU beyond what lies there before it: the caching allocator's own count."""
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    step(engine, batch)
+    call()
     return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
 
 

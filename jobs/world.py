@@ -8,6 +8,9 @@ import torch.distributed as dist
 
 from jobs.pulse import Pulse
 
+# By whether there are GPUs. Small things go over the CPU there, too: a flag needs no synchronisation of the device.
+BACKENDS = {False: "gloo", True: "cpu:gloo,cuda:nccl"}
+
 
 @dataclass(frozen=True)
 class World:

@@ -11,10 +11,9 @@ from ray.train.backend import Backend
 from ray.train.torch import TorchConfig
 
 from jobs.launch.member import listen
+from jobs.world import BACKENDS
 
 JOIN_S = 300.0  # seconds for all processes to find each other
-# Small things go over the CPU also where gradients go over NCCL: a flag needs no synchronisation of the device.
-BACKENDS = {False: "gloo", True: "cpu:gloo,cuda:nccl"}
 _STORES: list[Any] = []  # of this process: it must live as long as the group
 
 
