@@ -149,6 +149,8 @@ class _Run:
         self.tell("resumed", {"workers": self._world.size})
         if self.owes_an_evaluation:
             self.evaluate()
+            if self.state.ended:  # no step follows that would save what the evaluation found
+                self.save()
 
     def left_out(self, norm: float, limit: float, sums: StepSums) -> None:
         """Tell which step the guard left out and whose batch was the worst; end the run if the budget is spent."""

@@ -49,6 +49,7 @@ class Checkpoints(Protocol):
         """Copy this rank's pieces; they are written and committed behind the training. Called on every rank.
 
         best: whether this is the best checkpoint so far. Waits for the one before; raises what went wrong with it.
+        The step that was resumed from may be saved again: the new checkpoint takes the place of the old one.
         """
         ...
 

@@ -47,11 +47,12 @@ class RunCheckpoints:
     ) -> None:
         self._store, self._home, self._world, self._reached = store, home(run_id), world, reached
         attempt: int = world.gather(claim(store, self._home) if world.leads else 0)[0]
+        self._attempt = attempt
         seat = Seat(store, self._home, attempt, world.rank, world.size, policy.patience, scratch, reached, model)
         self._saver = Saver(seat, Sweeper(store, self._home, attempt, policy, reached))
         self._background = Background("checkpoint")
         self._state, self._best = SnapshotBuffer(), SnapshotBuffer()
-        self._step: int | None = None  # saved, or resumed from
+        self._step: int | None = None  # saved by this attempt
         self._damaged: set[int] = set()
 
     def newest(self) -> Saved | None:
@@ -68,7 +69,7 @@ class RunCheckpoints:
             problems = [text for text in self._world.gather(problem) if text]
             if found is not None and not problems:
                 commit, indices = found
-                self._step = step
+                self._step = step if commit.attempt == self._attempt else None
                 if self._world.rank < len(indices):
                     self._saver.remember([file for file in indices[self._world.rank] if _is_best(file)])
                 if self._world.leads:
@@ -91,7 +92,7 @@ class RunCheckpoints:
     ) -> None:
         """Copy this rank's pieces; they are written and committed behind the training.
 
-        A step that was saved already, or resumed from, is not saved again.
+        A step that this attempt has saved already is not saved again; one of an earlier attempt gives way.
         """
         self._background.wait()
         if step == self._step:

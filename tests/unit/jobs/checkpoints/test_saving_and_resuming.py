@@ -8,7 +8,7 @@ from safetensors import safe_open
 from training_states import HOME, SHAPES, Layout, Ranks, alone, by_parameter, by_rows, flat, same, state, whole
 
 from cluster.store import Store
-from jobs.checkpoints.commit import committed_steps
+from jobs.checkpoints.commit import committed_steps, read_commit
 
 
 def test_a_run_without_checkpoints_starts_afresh(begin: Callable[..., Ranks]) -> None:
@@ -75,16 +75,27 @@ def test_the_copy_is_taken_at_once(begin: Callable[..., Ranks]) -> None:
     assert found.notes == {"metrics": {"loss": 1.0}}
 
 
-def test_a_step_is_saved_once(begin: Callable[..., Ranks], store: Store) -> None:
+def test_an_attempt_saves_a_step_once(begin: Callable[..., Ranks], store: Store) -> None:
     ranks = begin()
     ranks.save(10, state(5))
     before = store.read(f"{HOME}/00000010/COMMIT.json")
     ranks.save(10, state(6))
-    again = begin()
-    again.newest()
-    again.save(10, state(7))
+    ranks.newest()
+    ranks.save(10, state(7))
     assert store.read(f"{HOME}/00000010/COMMIT.json") == before
     assert committed_steps(store, HOME) == [10]
+
+
+def test_the_step_that_was_resumed_from_can_be_saved_again(begin: Callable[..., Ranks], store: Store) -> None:
+    begin(2).save(10, state(5))
+    again = begin(2)
+    again.newest()
+    again.save(10, state(6), best=True)
+    found = begin().newest()[0]
+    assert found is not None
+    assert same(whole(found), state(6))
+    assert read_commit(store, HOME, 10).best
+    assert not [key for key in store.list(HOME) if "/a0001-" in key]
 
 
 def test_the_files_are_safetensors(begin: Callable[..., Ranks], store: Store) -> None:

@@ -245,7 +245,9 @@ class MemoryCheckpoints:
         }
         told = self.world.gather(copy.deepcopy(notes))
         assert all(one == told[0] for one in told)
-        self.world.gather(self.memory.saved.setdefault(step, (self.world.size, {}, shapes, notes)))
+        if self.world.leads:  # one of this step, which was resumed from, gives way
+            self.memory.saved[step] = (self.world.size, {}, shapes, notes)
+        self.world.gather(None)
         self.memory.saved[step][1][self.world.rank] = own
         self.world.gather(None)
         if best:

@@ -108,6 +108,18 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_exactly(at):
     assert broken.records == unbroken.records
 
 
+def test_best_weights_that_the_last_evaluation_finds_after_a_stop_are_saved():
+    memory = Memory()
+    wanted = spec(**{"schedule.early_stop": {"patience": 2, "min_delta": 1e9}, "schedule.steps": 100})
+    with pytest.raises(PreemptedError):
+        run(memory, wanted, stop=lambda: len(memory.progress) >= 29)
+    outcome, _ = run(memory, wanted)  # begins with the evaluation that was owed, and ends there
+    assert (outcome.step, outcome.best_step, len(memory.progress)) == (30, 30, 30)
+    (slots,), notes = memory.saved[30][1].values(), memory.saved[30][3]
+    assert torch.equal(slots["best"]["weight"].values, slots["average"]["weight"].values)
+    assert (notes["metrics"], notes["ended"], 30 in memory.best) == (outcome.metrics, True, True)
+
+
 def test_an_unknown_metric_is_told_with_those_there_are():
     publish = {"as": "line", "metric": "valid/los"}
     with pytest.raises(KeyError, match="valid/los is not measured; measured: valid/loss"):
