@@ -9,6 +9,7 @@ from jobs.checkpoints.errors import (
     CheckpointVersionError,
     DamagedCheckpointError,
     OutdatedAttemptError,
+    UnfinishedCheckpointError,
 )
 from jobs.checkpoints.reading import open_checkpoint
 from jobs.checkpoints.run_checkpoints import RunCheckpoints
@@ -19,5 +20,6 @@ __all__ = [
     "DamagedCheckpointError",
     "OutdatedAttemptError",
     "RunCheckpoints",
+    "UnfinishedCheckpointError",
     "open_checkpoint",
 ]

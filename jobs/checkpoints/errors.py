@@ -7,6 +7,10 @@ class CheckpointError(UserError):
     """A checkpoint cannot be written or read."""
 
 
+class UnfinishedCheckpointError(CheckpointError):
+    """A rank's part, or the commit, has not come within patience; the checkpoint before it is what counts."""
+
+
 class DamagedCheckpointError(CheckpointError):
     """A file of a committed checkpoint is missing, or is not what was committed."""
 

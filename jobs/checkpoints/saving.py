@@ -17,7 +17,7 @@ from cluster.store.retrying import Patience, persist
 from jobs.checkpoints.attempt import require_current
 from jobs.checkpoints.commit import Commit, Stored, read_commit, write_commit
 from jobs.checkpoints.coverage import require_whole
-from jobs.checkpoints.errors import CheckpointError, DamagedCheckpointError, OutdatedAttemptError
+from jobs.checkpoints.errors import DamagedCheckpointError, OutdatedAttemptError, UnfinishedCheckpointError
 from jobs.checkpoints.index import FileIndex
 from jobs.checkpoints.layout import file_name, index_name
 from jobs.checkpoints.snapshot import Snapshot
@@ -152,7 +152,8 @@ class Saver:
 
         if left := _until_empty(missing, limit):
             ranks = ", ".join(map(str, left[:8])) + (", ..." if len(left) > 8 else "")
-            raise CheckpointError(f"checkpoint {step} cannot be committed: the part of rank {ranks} has not come")
+            why = f"the part of rank {ranks} has not come"
+            raise UnfinishedCheckpointError(f"checkpoint {step} cannot be committed: {why}")
 
     def _await_commit(self, step: int, limit: float) -> None:
         seat = self._seat
@@ -167,7 +168,8 @@ class Saver:
             return [] if attempt == seat.attempt else [step]
 
         if _until_empty(waiting, limit):
-            raise CheckpointError(f"checkpoint {step} was not committed: rank 0 is gone or waits for another rank")
+            why = "rank 0 is gone or waits for another rank"
+            raise UnfinishedCheckpointError(f"checkpoint {step} was not committed: {why}")
 
     def _persist(self, call: Callable[[], Result]) -> Result:
         """What `call` returns, however long the store takes to come back, within patience."""

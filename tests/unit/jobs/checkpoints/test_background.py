@@ -10,7 +10,7 @@ from training_states import HOME, SHAPES, Ranks, flat, same, state, whole
 
 from cluster.errors import StoreError
 from cluster.store import Store
-from jobs.checkpoints import CheckpointError
+from jobs.checkpoints import UnfinishedCheckpointError
 from jobs.checkpoints.commit import committed_steps
 
 
@@ -69,9 +69,10 @@ def test_a_rank_that_does_not_come_is_named(begin: Callable[..., Ranks], store: 
     ranks = begin(3, patience=0.5)
     for rank in (0, 2):
         ranks.ranks[rank].save(10, flat(state(10), rank, 3), SHAPES, {}, best=False)
-    with pytest.raises(CheckpointError, match="checkpoint 10 cannot be committed: the part of rank 1 has not come"):
+    words = "checkpoint 10 cannot be committed: the part of rank 1 has not come"
+    with pytest.raises(UnfinishedCheckpointError, match=words):
         ranks.ranks[0].finish()
-    with pytest.raises(CheckpointError, match="checkpoint 10 was not committed: rank 0 is gone or waits for"):
+    with pytest.raises(UnfinishedCheckpointError, match="checkpoint 10 was not committed: rank 0 is gone or waits for"):
         ranks.ranks[2].finish()
     assert committed_steps(store, HOME) == []
 
