@@ -7,13 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cluster.errors import NotFoundError
 from cluster.store import Store
+from cluster.store.keys import join
 from jobs.checkpoints.attempt import claim
 from jobs.checkpoints.background import Background
 from jobs.checkpoints.commit import Commit, committed_steps, read_commit
 from jobs.checkpoints.errors import DamagedCheckpointError
 from jobs.checkpoints.index import FileIndex
-from jobs.checkpoints.layout import home
+from jobs.checkpoints.layout import commit_name, home
 from jobs.checkpoints.reading import check_file, read_indices, saved
 from jobs.checkpoints.saving import Saver, Seat, Taken
 from jobs.checkpoints.snapshot import SnapshotBuffer
@@ -25,6 +27,7 @@ from jobs.state.piece import Slots
 from jobs.world import World
 
 BEST = "best"  # the slot that has a file of its own
+_SWEPT = "swept while it was read"
 
 
 class RunCheckpoints:
@@ -67,6 +70,8 @@ class RunCheckpoints:
         for step in reversed(steps):
             found, problem = self._checked(step)
             problems = [text for text in self._world.gather(problem) if text]
+            if _SWEPT in problems:  # by an earlier attempt that is still alive, and has committed a newer one before
+                return self.newest()
             if found is not None and not problems:
                 commit, indices = found
                 self._step = step if commit.attempt == self._attempt else None
@@ -123,8 +128,11 @@ class RunCheckpoints:
             names = [name for name in sorted(commit.files) if name not in commit.indices]
             for name in names[self._world.rank :: self._world.size]:
                 check_file(self._store, self._home, name, commit)
+        except NotFoundError:
+            return None, _SWEPT
         except DamagedCheckpointError as error:
-            return None, error.message
+            there = self._store.exists(join(self._home, commit_name(step)))  # it goes first, then its files
+            return None, error.message if there else _SWEPT
         return (commit, indices), ""
 
 

@@ -2,12 +2,13 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from training_states import HOME, SHAPES, Ranks, flat, same, state, whole
 
 from cluster.store import Store
-from jobs.checkpoints import OutdatedAttemptError
+from jobs.checkpoints import OutdatedAttemptError, run_checkpoints
 from jobs.checkpoints.attempt import claim, require_current
 from jobs.checkpoints.commit import Commit, Stored, committed_steps, read_commit, write_commit
 from jobs.checkpoints.retention import orphans
@@ -93,6 +94,31 @@ def test_a_commit_that_an_earlier_attempt_makes_late_costs_nothing(begin: Callab
     write_commit(store, HOME, commit(1, step=20))
     ranks.save(20, state(20))
     found = begin().newest()[0]
+    assert found is not None
+    assert same(whole(found), state(20))
+
+
+@pytest.mark.parametrize("name", ["read_commit", "read_indices"])
+def test_a_checkpoint_that_an_earlier_attempt_sweeps_while_it_is_read_is_no_damage(
+    begin: Callable[..., Ranks], store: Store, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The next commit of that attempt was under way when this one began: it is what counts now."""
+    old = begin(keep_last=1)
+    old.save(10, state(10))
+    new = begin()
+    usual, done = getattr(run_checkpoints, name), []
+
+    def late(*arguments: Any) -> Any:
+        if not done:
+            done.append(True)
+            with monkeypatch.context() as looked_before:
+                for module in ("saving", "sweep"):
+                    looked_before.setattr(f"jobs.checkpoints.{module}.require_current", lambda *arguments: None)
+                old.save(20, state(20))
+        return usual(*arguments)
+
+    monkeypatch.setattr(run_checkpoints, name, late)
+    found = new.newest()[0]
     assert found is not None
     assert same(whole(found), state(20))
 
