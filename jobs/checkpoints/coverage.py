@@ -2,23 +2,21 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from jobs.checkpoints.errors import CheckpointError
 from jobs.checkpoints.index import Place
 
 
 def require_whole(pieces: Iterable[Place], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Each number of each parameter exactly once in each slot that has it; slot `value` has all parameters.
+    """Each number of each parameter exactly once in each slot that has it, and no slot without a parameter it needs.
 
     Raises CheckpointError, which says what is missing or there twice.
     """
     spans: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for piece in pieces:
         spans[piece.slot, piece.parameter].append((piece.start, piece.start + piece.count))
-    held = {parameter for slot, parameter in spans if slot == "value"}
-    for name in [name for name, shape in shapes.items() if math.prod(shape) and name not in held]:  # empty: no piece
-        raise CheckpointError(f"no rank holds the value of {name}")
+    _require_all(spans.keys(), [name for name, shape in shapes.items() if math.prod(shape)])  # empty: no piece
     for (slot, name), found in spans.items():
         if name not in shapes:
             raise CheckpointError(f"{slot} of {name}: no parameter is called so")
@@ -30,3 +28,19 @@ def require_whole(pieces: Iterable[Place], shapes: Mapping[str, tuple[int, ...]]
             done = stop
         if done != math.prod(shapes[name]):
             raise CheckpointError(f"{slot} of {name}: {done} numbers of {math.prod(shapes[name])}")
+
+
+def _require_all(held: Collection[tuple[str, str]], names: Collection[str]) -> None:
+    """No slot lacks a parameter that it needs. held: (slot, parameter). names: of parameters with numbers.
+
+    Weights are of all parameters. So are moments, once there are any: each parameter has all that go together, and
+    which those are is seen from the others, as Muon has other ones than AdamW.
+    """
+    slots = {slot for slot, _ in held}
+    weights = {slot for slot in slots if slot == "best" or slot.startswith("average")} | {"value"}
+    of = {name: frozenset(slot for slot in slots if (slot, name) in held) for name in names}
+    kinds = {found - weights for found in of.values()}
+    for name, found in of.items():
+        together = [kind for kind in kinds if kind & found] or list(kinds)
+        if missing := (weights | frozenset().union(*together)) - found:
+            raise CheckpointError(f"no rank holds the {min(missing)} of {name}")

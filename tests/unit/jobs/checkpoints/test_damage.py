@@ -93,7 +93,7 @@ def test_pieces_that_do_not_cover_a_parameter_are_never_committed(begin: Callabl
     def half(everything: Whole, rank: int, size: int) -> Slots:
         return by_parameter(everything, 0, 2)
 
-    for size, layout, words in ((2, twice, "are there twice"), (1, half, "no rank holds the value of")):
+    for size, layout, words in ((2, twice, "are there twice"), (1, half, "no rank holds the")):
         with pytest.raises(CheckpointError, match=words):
             begin(size, layout, patience=1.0).save(20, state(20))
     assert committed_steps(store, HOME) == []
