@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from cluster.dataset.dataset import Dataset, open_dataset
 from cluster.dataset.schema import require_kind
 from cluster.errors import UserError
 from cluster.store import Store
-from equimodels.assemble import ModelDescription, settings
+from equimodels.assemble import ModelDescription, assemble, settings
 from equimodels.components import models, objectives
 from jobs.data.batching import Budget, Count
 from jobs.data.facts import training_facts
@@ -16,6 +18,8 @@ from jobs.data.forms import form_of
 from jobs.data.node_cache import node_cache
 from jobs.data.reader import Reader
 from jobs.spec.train import TrainSpec
+from jobs.strategy.model_refusals import concerns_model, model_refusals
+from jobs.strategy.refusals import insist
 from jobs.world import World
 
 
@@ -49,7 +53,10 @@ class ResolvedTrain:
 
 
 def resolve(spec: TrainSpec, store: Store) -> ResolvedTrain:
-    """Pin the dataset, check that it fits the objective, and gather from it the facts that the model needs."""
+    """Pin the dataset, check that it fits the objective, and gather from it the facts that the model needs.
+
+    Raises UserError where something does not fit, or the strategy cannot train this model.
+    """
     dataset = open_dataset(spec.data.uri, store=store)
     require_kind(dataset.manifest, objectives.find(spec.objective.name).target.samples)
     for split in ("train", "valid"):
@@ -64,6 +71,9 @@ def resolve(spec: TrainSpec, store: Store) -> ResolvedTrain:
         embedding={name: part.model_dump() for name, part in spec.embedding.items()},
         facts=model.gather_facts(config, training_facts(dataset)),
     )
+    if concerns_model(spec.strategy):
+        with torch.random.fork_rng(devices=[]):  # fresh weights are drawn and thrown away
+            insist(model_refusals(spec, assemble(description)))
     return ResolvedTrain(spec, dataset.manifest.ref, dataset.manifest.digest, description)
 
 

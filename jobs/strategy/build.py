@@ -9,9 +9,10 @@ from torch import nn
 from jobs.spec.train import TrainSpec
 from jobs.strategy.compiled import compile_blocks
 from jobs.strategy.engine import Engine
+from jobs.strategy.model_refusals import model_refusals
 from jobs.strategy.precision import set_tf32
-from jobs.strategy.recompute import blocks, recompute
-from jobs.strategy.refusals import is_conservative, refusals
+from jobs.strategy.recompute import recompute
+from jobs.strategy.refusals import insist, is_conservative, refusals
 from jobs.strategy.replicated import ReplicatedEngine
 from jobs.strategy.zero import ZeroEngine
 from jobs.world import World
@@ -33,20 +34,12 @@ def device_of(rank_on_node: int, *, gpu: bool) -> torch.device:
 def make_engine(model: nn.Module, spec: TrainSpec, world: World, device: torch.device) -> Engine:
     """The engine of `spec.strategy` around `model`, which is on `device` already and changed in place.
 
-    In several processes torch.distributed must be running, and for DeepSpeed in one process too. Raises ValueError for
+    In several processes torch.distributed must be running, and for DeepSpeed in one process too. Raises UserError for
     what cannot work.
     """
     strategy, conservative = spec.strategy, is_conservative(model)
-    found = refusals(spec, conservative=conservative, cuda=device.type == "cuda")
-    if found:
-        raise ValueError("\n".join(str(refusal) for refusal in found))
-    if (strategy.compile or strategy.recompute) and not blocks(model):
-        what = "compile" if strategy.compile else "recompute"
-        raise ValueError(f"strategy.{what}: {type(model).__name__} has no list of blocks; use {what}: false")
-    empty = [name for name, p in model.named_parameters() if not p.numel()]
-    if empty and strategy.kind == "deepspeed" and strategy.zero_stage == 3:
-        why = f"DeepSpeed cannot gather a parameter without numbers, and the model has {', '.join(empty)}"
-        raise ValueError(f"strategy.zero_stage: {why}; use zero_stage: 2, or kind: fsdp")
+    insist(refusals(spec, conservative=conservative, cuda=device.type == "cuda"))
+    insist(model_refusals(spec, model))
     set_tf32(strategy.tf32)
     if strategy.compile:
         compile_blocks(model)

@@ -1,13 +1,15 @@
 """Combinations of a training spec that cannot work: said before anything starts, each with the nearest that does.
 
-What is not refused here works; a test goes through the grid of combinations and takes a step with every one.
+What depends on the parts of the model is in `model_refusals`. What is refused in neither works; a test goes through
+the grid of combinations and takes a step with every one.
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.errors import UserError
 from jobs.spec.train import TrainSpec
 from jobs.strategy.zero_config import FIXED, OURS, deepspeed_config, taken
 
@@ -33,6 +35,12 @@ def refusals(spec: TrainSpec, *, conservative: bool, cuda: bool) -> list[Refusal
     """Everything that cannot work. conservative: see `is_conservative`; cuda: whether workers have GPUs."""
     found = [*_sharding(spec), *_offload(spec, cuda), *_optimizer(spec), *_passthrough(spec)]
     return [*found, *(_forces(spec) if conservative else _no_forces(spec))]
+
+
+def insist(found: Sequence[Refusal]) -> None:
+    """Raise UserError where there are refusals."""
+    if found:
+        raise UserError("\n".join(map(str, found)))
 
 
 def _sharding(spec: TrainSpec) -> Iterator[Refusal]:
