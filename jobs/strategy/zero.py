@@ -187,5 +187,8 @@ def read_config(config: Mapping[str, Any]) -> set[str]:
     import deepspeed.runtime.config
 
     asked = _Asked(copy.deepcopy(dict(config)))
-    deepspeed.runtime.config.DeepSpeedConfig(asked)
+    try:
+        deepspeed.runtime.config.DeepSpeedConfig(asked)
+    except deepspeed.runtime.config.DeepSpeedConfigError as error:  # what it once had; no kind of ValueError
+        raise ValueError(str(error)) from None
     return asked.asked

@@ -43,6 +43,11 @@ FIXED = {
     "zero_optimization.cpu_offload_param": "only the optimizer's state can be elsewhere, by strategy.offload",
     "zero_optimization.zero_hpz_partition_size": "checkpoints are written from one partition over all ranks",
     "zero_optimization.zenflow": "it applies gradients of other steps",
+    "zero_optimization.legacy_stage1": "DeepSpeed has no such stage any more",
+    "disable_allgather": "updated parameters are gathered in one way",
+    "tensor_parallel": "workers share the batch, not layers",
+    "hybrid_engine": "it is for models that generate text",
+    "data_efficiency": "the run reads its own data",
 }
 
 

@@ -91,6 +91,26 @@ def test_a_wrong_value_is_refused_with_what_deepspeed_says_of_it(given, monkeypa
     assert next(iter(given["zero_optimization"])) in found.why
 
 
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ({"curriculum_learning": {"enabled": True}}, "strategy.deepspeed"),
+        ({"progressive_layer_drop": {"enabled": True}}, "strategy.deepspeed"),
+        ({"eigenvalue": {"enabled": True}}, "strategy.deepspeed"),
+        ({"zero_optimization": {"mics_shard_size": 2}}, "strategy.deepspeed"),
+        ({"zero_optimization": {"legacy_stage1": True}}, "strategy.deepspeed.zero_optimization.legacy_stage1"),
+        ({"tensor_parallel": {"autotp_size": 2}}, "strategy.deepspeed.tensor_parallel"),
+        ({"hybrid_engine": {"enabled": True}}, "strategy.deepspeed.hybrid_engine"),
+        ({"data_efficiency": {"enabled": True}}, "strategy.deepspeed.data_efficiency"),
+        ({"disable_allgather": True}, "strategy.deepspeed.disable_allgather"),
+    ],
+)
+def test_what_deepspeed_has_given_up_and_what_means_nothing_here_is_refused(given, path, monkeypatch):
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    (found,) = refusals(spec({"deepspeed": given}), conservative=False, cuda=False)
+    assert found.path == path
+
+
 def test_what_deepspeed_knows_is_let_through(monkeypatch):
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     given = {"zero_optimization": {"overlap_comm": True}, "comms_logger": {"enabled": True}}
