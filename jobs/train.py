@@ -72,4 +72,4 @@ def _workers(spec: TrainSpec) -> str:
 
 
 def _strategy(spec: TrainSpec) -> str:
-    return f"ZeRO-{spec.strategy.zero_stage}" if spec.strategy.kind == "deepspeed" else spec.strategy.kind
+    return spec.strategy.kind if spec.strategy.stage is None else f"ZeRO-{spec.strategy.stage}"

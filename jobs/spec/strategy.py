@@ -16,7 +16,7 @@ class Strategy(Frozen):
     """
 
     kind: Literal["single", "ddp", "deepspeed", "fsdp"] = "deepspeed"
-    zero_stage: Literal[0, 1, 2, 3] = 1
+    zero_stage: Literal[0, 1, 2, 3] | None = Field(default=None, description="deepspeed: 1 unless said")
     units: Literal["root", "blocks"] = Field(default="root", description="fsdp: what is gathered at a time")
     force_gradient: Literal["double_backward", "two_phase"] = Field(
         default="double_backward",
@@ -35,6 +35,13 @@ class Strategy(Frozen):
     deepspeed: dict[str, Any] = Field(
         default_factory=dict, description="more of DeepSpeed's own configuration, as it is"
     )
+
+    @property
+    def stage(self) -> int | None:
+        """The stage of ZeRO; None under other kinds."""
+        if self.kind != "deepspeed":
+            return None
+        return 1 if self.zero_stage is None else self.zero_stage
 
 
 class WorkerRange(Frozen):

@@ -13,7 +13,7 @@ from jobs.strategy.refusals import Refusal
 def concerns_model(strategy: Strategy) -> bool:
     """Whether it depends on the model's parts if this works: only then it is worth building one to see."""
     by_blocks = strategy.compile or strategy.recompute or strategy.units == "blocks"
-    return by_blocks or _gathers_each(strategy)
+    return by_blocks or strategy.stage == 3
 
 
 def model_refusals(spec: TrainSpec, model: nn.Module) -> list[Refusal]:
@@ -31,10 +31,6 @@ def _blocks(strategy: Strategy, model: nn.Module) -> Iterator[Refusal]:
 
 def _empty(strategy: Strategy, model: nn.Module) -> Iterator[Refusal]:
     empty = [name for name, p in model.named_parameters() if not p.numel()]
-    if empty and _gathers_each(strategy):
+    if empty and strategy.stage == 3:
         why = f"DeepSpeed cannot gather a parameter without numbers, and the model has {', '.join(empty)}"
         yield Refusal("strategy.zero_stage", why, "use zero_stage: 2, or kind: fsdp")
-
-
-def _gathers_each(strategy: Strategy) -> bool:
-    return strategy.kind == "deepspeed" and strategy.zero_stage == 3

@@ -48,13 +48,16 @@ def _sharding(spec: TrainSpec) -> Iterator[Refusal]:
     if strategy.units == "blocks" and strategy.kind != "fsdp":
         why = f"{strategy.kind} does not gather parameters block by block"
         yield Refusal("strategy.units", why, "use kind: fsdp, or units: root")
+    if strategy.zero_stage is not None and strategy.kind != "deepspeed":
+        why = f"{strategy.kind} has no stages"
+        yield Refusal("strategy.zero_stage", why, "use kind: deepspeed, or leave it out (null)")
 
 
 def _forces(spec: TrainSpec) -> Iterator[Refusal]:
     """Of models whose forces are a gradient: a loss on them needs a second derivative."""
     strategy = spec.strategy
-    two_phase, third = strategy.force_gradient == "two_phase", strategy.kind == "deepspeed" and strategy.zero_stage == 3
-    if two_phase and third:
+    two_phase = strategy.force_gradient == "two_phase"
+    if two_phase and strategy.stage == 3:
         why = "ZeRO-3 lets go of parameters that the second phase still needs"
         yield Refusal("strategy.force_gradient", why, "use kind: fsdp, or force_gradient: double_backward")
     if not two_phase and strategy.kind == "fsdp" and strategy.units == "blocks":
@@ -81,7 +84,7 @@ def _offload(spec: TrainSpec, cuda: bool) -> Iterator[Refusal]:
         yield Refusal("strategy.offload_path", f"offload is {strategy.offload}", "leave it out")
     if strategy.offload == "none":
         return
-    if strategy.kind != "deepspeed" or strategy.zero_stage == 0:
+    if not strategy.stage:
         how = "ZeRO-0" if strategy.kind == "deepspeed" else strategy.kind
         yield Refusal("strategy.offload", f"{how} keeps its state on the device", "use kind: deepspeed, zero_stage: 1")
     if not cuda:
@@ -93,9 +96,8 @@ def _offload(spec: TrainSpec, cuda: bool) -> Iterator[Refusal]:
 
 def _optimizer(spec: TrainSpec) -> Iterator[Refusal]:
     strategy = spec.strategy
-    sharded = strategy.kind == "fsdp" or (strategy.kind == "deepspeed" and strategy.zero_stage > 0)
-    if spec.optimizer.name == "muon" and sharded:
-        how = "FSDP" if strategy.kind == "fsdp" else f"ZeRO-{strategy.zero_stage}"
+    if spec.optimizer.name == "muon" and (strategy.kind == "fsdp" or strategy.stage):
+        how = "FSDP" if strategy.kind == "fsdp" else f"ZeRO-{strategy.stage}"
         why = f"Muon needs whole matrices, and {how} cuts them"
         yield Refusal("optimizer.name", why, "use strategy.kind: ddp, or name: adamw")
 

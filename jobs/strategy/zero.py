@@ -49,11 +49,11 @@ class ZeroEngine:
             config=deepspeed_config(spec, world.size),
         )
         self._steps, self._limit, self._norm = 0, math.inf, math.nan
-        self._gathers = conservative and spec.strategy.zero_stage == 3
+        self._gathers = conservative and spec.strategy.stage == 3
         self._state: ReplicatedState | ZeroState
-        if spec.strategy.zero_stage == 0:
+        if spec.strategy.stage == 0:
             self._state = ReplicatedState(model, self._optimizer, world)
-        elif spec.strategy.zero_stage == 3:
+        elif spec.strategy.stage == 3:
             self._state = PartitionedParameters(model, self._optimizer)
             self._watch("_get_norm_groups")
         else:

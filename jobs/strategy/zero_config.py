@@ -55,7 +55,7 @@ def deepspeed_config(spec: TrainSpec, workers: int) -> dict[str, Any]:
     """The configuration of a run. Clipping is always explicit: DeepSpeed's own default is 1.0, silently."""
     strategy, micro_batches = spec.strategy, spec.accumulation(workers)
     shares = spec.resources.most * strategy.accumulate
-    zero: dict[str, Any] = {"stage": strategy.zero_stage}
+    zero: dict[str, Any] = {"stage": strategy.stage}
     if strategy.offload != "none":
         zero["offload_optimizer"] = {"device": strategy.offload}
     config: dict[str, Any] = {

@@ -30,6 +30,8 @@ FORCES = [
 ]
 ANY = [
     ({"kind": "ddp", "units": "blocks"}, {}, "strategy.units", "kind: fsdp"),
+    ({"kind": "ddp", "zero_stage": 3}, {}, "strategy.zero_stage", "kind: deepspeed"),
+    ({"kind": "fsdp", "zero_stage": 1}, {}, "strategy.zero_stage", "leave it out"),
     ({"kind": "ddp", "offload": "cpu"}, {}, "strategy.offload", "kind: deepspeed"),
     ({"zero_stage": 0, "offload": "cpu"}, {}, "strategy.offload", "zero_stage: 1"),
     ({"offload": "nvme"}, {}, "strategy.offload", "offload: cpu"),

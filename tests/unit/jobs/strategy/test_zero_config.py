@@ -27,6 +27,13 @@ def test_clipping_is_never_left_to_the_default_of_deepspeed(stage):
     assert deepspeed_config(spec(zero_stage=stage, gradient_clipping=7.0), 2)["gradient_clipping"] == 7.0
 
 
+def test_deepspeed_is_stage_1_unless_said():
+    assert deepspeed_config(spec(kind="deepspeed"), 2)["zero_optimization"]["stage"] == 1
+    assert deepspeed_config(spec(zero_stage=0), 2)["zero_optimization"]["stage"] == 0
+    changed = spec().with_changes({"strategy.kind": "ddp"})  # nothing of another kind is left behind
+    assert (changed.strategy.stage, changed.strategy.zero_stage) == (None, None)
+
+
 @pytest.mark.parametrize(("workers", "micro_batches"), [(4, 2), (2, 4), (1, 8)])
 def test_micro_batches_are_the_same_on_any_number_of_workers(workers, micro_batches):
     config = deepspeed_config(spec(accumulate=2), workers)
