@@ -16,6 +16,9 @@ from measuring import Contention, Goal, Report, options_of, ratio, write
 from torchrun import name_of, ranks_on, torchrun
 
 RANK = Path(__file__).with_name("strategies_rank.py")
+STEPS = 20  # of parity
+STRETCH = 3  # steps that are timed together
+IMAGES = 4  # of a rank and step
 PLAIN = "plain torch DDP"
 SHARDED = ("ZeRO-3", "FSDP2", "FSDP2 blocks")
 MIB = 2**20
@@ -100,9 +103,9 @@ def main() -> None:
         "ranks": ranks,
         "device": name_of(options.device),
         "threads of a rank": 1,
-        "steps of parity": 20,
-        "time and memory": f"diffusion transformer of {cost['numbers']:,} parameters, 4 images a rank and step",
-        "turns of 3 steps": 4 * options.rounds,
+        "steps of parity": STEPS,
+        "time and memory": f"diffusion transformer of {cost['numbers']:,} parameters, {IMAGES} images a rank and step",
+        f"turns of {STRETCH} steps": 4 * options.rounds,
     }
     notes = [
         "Differences are rounding: largest for numbers whose first gradient, some 1e-9, is below AdamW's epsilon.",
@@ -112,7 +115,7 @@ def main() -> None:
         f"{'A rank' if exact['ray'] or found['ray'] else 'No rank'} imported Ray.",
     ]
     tables = {
-        "Largest difference of a parameter to one process, after 20 steps": exact["parity"],
+        f"Largest difference of a parameter to one process, after {STEPS} steps": exact["parity"],
         "Memory of a rank between steps": memory,
         "Time of a step": time,
     }

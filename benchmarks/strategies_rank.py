@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from strategies import IMAGES, PLAIN, STEPS, STRETCH
 from strategies_tasks import SMALL_TRANSFORMER, TRANSFORMER, Plain, Potential, Trainer, Transformer, engine_of
 from torch import Tensor
 from torchrun import CPU_RANKS, joined
@@ -18,10 +19,6 @@ from jobs.strategy.build import quiet_environment
 from jobs.strategy.engine import Engine
 from jobs.world import World
 
-STEPS = 20  # of parity
-STRETCH = 3  # steps that are timed together
-IMAGES = 4  # of a rank and step
-PLAIN = "plain torch DDP"
 ROUNDING = "one process, batches in two parts"  # what rounding alone does
 ALL_SHARDED = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}  # DeepSpeed leaves small ones whole
 STRATEGIES: dict[str, dict[str, Any]] = {
