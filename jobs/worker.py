@@ -50,6 +50,8 @@ def work(
     gpu = spec.resources.gpus_per_worker > 0
     torch.set_num_threads(spec.resources.cpus_per_worker)
     device = device_of(rank_on_node, gpu=gpu)
+    if gpu:
+        torch.cuda.set_device(device)  # what names no device must not land on that of another worker
     with ExitStack() as open_:
         scratch = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="equi-worker-")))
         open_.enter_context(deterministic(spec.deterministic))

@@ -32,14 +32,15 @@ class SnapshotBuffer:
         """Copy the pieces; what was taken before is overwritten."""
         packing = packed(slots)
         tensors = [slots[place.slot][place.parameter].values for place in packing.places]
-        on_gpu = any(tensor.is_cuda for tensor in tensors)
+        devices = {tensor.device for tensor in tensors if tensor.is_cuda}
+        on_gpu = bool(devices)
         if self._memory.numel() < packing.body or (on_gpu and not self._memory.is_pinned()):
             self._memory = torch.empty(packing.body, dtype=torch.uint8, pin_memory=on_gpu)
         for place, tensor in zip(packing.places, tensors, strict=True):
             start = place.offset - len(packing.head)
             self._part(start, place.count, DTYPES[place.dtype]).copy_(tensor.detach().reshape(-1), non_blocking=on_gpu)
-        if on_gpu:
-            torch.cuda.synchronize()
+        for device in devices:
+            torch.cuda.synchronize(device)
         return Snapshot(packing, self._memory.numpy().data[: packing.body])
 
     def _part(self, start: int, count: int, dtype: torch.dtype) -> Tensor:

@@ -66,7 +66,7 @@ class Resources(Frozen):
 
     workers: PositiveInt | WorkerRange = 2
     cpus_per_worker: PositiveInt = 1
-    gpus_per_worker: int = Field(default=0, ge=0)
+    gpus_per_worker: int = Field(default=0, ge=0, le=1)
 
     @property
     def most(self) -> int:

@@ -53,6 +53,11 @@ def failed(cause: Cause, committed: int = 0, message: str = "rank 1: it") -> Fai
             Cause.HUNG,
         ),
         (Symptom(0, "DistBackendError", "NCCL watchdog: collective operation timeout"), Cause.HUNG),
+        (Symptom(1, "UnfinishedCheckpointError", "rank 0 is gone", ("CheckpointError", "UserError")), Cause.STORE),
+        (Symptom(None, "WorkerGroupStartupTimeoutError", "timed out after 60 s", ("RayTrainError",)), Cause.NO_ROOM),
+        (Symptom(None, "WorkerGroupStartupFailedError", "a worker died", ("RayTrainError",)), Cause.KILLED),
+        (Symptom(0, "DistBackendError", "NCCL error: remote process exited or there was a network error"), Cause.ECHO),
+        (Symptom(0, "AcceleratorError", "CUDA error: an illegal memory access; NCCL watchdog"), Cause.ERROR),
         (Symptom(0, "RuntimeError", "gloo/pair.cc:547 Connection closed by peer [127.0.0.1]:1"), Cause.ECHO),
         (Symptom(0, "KeyError", "'loss'"), Cause.ERROR),
     ],
@@ -68,12 +73,17 @@ def test_the_first_cause_counts_not_the_rank_that_lost_its_peer() -> None:
 
 
 def test_where_all_ranks_only_lost_a_peer_somebody_was_killed() -> None:
-    assert classify([Symptom(0, "RuntimeError", "gloo: Connection reset by peer")]).cause is Cause.KILLED
+    failure = classify([Symptom(0, "RuntimeError", "gloo: Connection reset by peer")])
+    assert failure.cause is Cause.KILLED
+    assert failure.rank is None  # not the one that tells it
+    assert failure.message == "a process of the run is gone (rank 0: RuntimeError: gloo: Connection reset by peer)"
 
 
 def test_a_death_is_told_in_one_line() -> None:
     failure = classify([Symptom(1, "ActorDiedError", "The actor died.\n\tclass_name: X\n\tpid: 7", ("RayActorError",))])
     assert failure.message == "rank 1: its process died: killed, out of memory, or crashed in native code"
+    leading = classify([Symptom(None, "ActorDiedError", "The actor died.")])
+    assert leading.message.startswith("the process that leads the workers died")
 
 
 @pytest.mark.parametrize("cause", [Cause.DIVERGED, Cause.REFUSED])
@@ -107,8 +117,9 @@ def test_no_restarts_means_none() -> None:
     assert decide([failed(Cause.KILLED)], Policy(max_restarts=0)) == GiveUp("rank 1: it")
 
 
-def test_preemptions_are_not_counted() -> None:
-    history = [failed(Cause.KILLED), *[failed(Cause.PREEMPTED)] * 50]
+@pytest.mark.parametrize("cause", [Cause.PREEMPTED, Cause.NO_ROOM])
+def test_what_is_nobodys_fault_is_not_counted(cause: Cause) -> None:
+    history = [failed(Cause.KILLED), *[failed(cause)] * 50]
     assert decide(history, Policy(max_restarts=0)) == Retry(0.0)
     assert decide([*history, failed(Cause.KILLED)], Policy(max_restarts=2)) == Retry(1.0)
 
@@ -125,6 +136,14 @@ def test_out_of_memory_is_told_with_three_knobs() -> None:
     assert isinstance(decision, GiveUp)
     for knob in ("strategy.accumulate=4", "strategy.recompute=true", "zero_stage", "bf16"):
         assert knob in decision.message
+
+
+@pytest.mark.parametrize("micro_batch", [None, 1, 3])
+def test_no_knob_is_told_that_cannot_be_turned(micro_batch: int | None) -> None:
+    decision = decide([failed(Cause.OUT_OF_MEMORY)], Policy(0, micro_batch=micro_batch))
+    assert isinstance(decision, GiveUp)
+    assert "accumulate" not in decision.message
+    assert "a smaller data.batch" in decision.message
 
 
 def test_micro_batches_are_halved_where_that_is_allowed_until_they_are_odd() -> None:

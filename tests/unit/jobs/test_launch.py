@@ -1,14 +1,28 @@
 """Starts of workers without a cluster: who gets which rank, how many there may be, what becomes of an error."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupFailedError,
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+)
+from ray.train.v2._internal.execution.failure_handling import FailureDecision, create_failure_policy
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from cluster.errors import UserError
-from jobs.failure import Cause, Failure
+from jobs.failure import Cause, Failure, classify
 from jobs.launch.errors import WorkersFailedError
-from jobs.launch.group import _symptom
+from jobs.launch.meeting import Meeting
 from jobs.launch.member import RankFailedError
 from jobs.launch.run import _error, _policy
 from jobs.launch.sizes import larger, sizes
+from jobs.launch.symptoms import symptoms_of
+from jobs.launch.trainer import trainer_of
 from jobs.spec.train import TrainSpec
 
 
@@ -62,7 +76,54 @@ def test_the_error_of_a_rank_travels_in_words_and_is_found_inside_of_what_is_wra
     import pickle
 
     error = pickle.loads(pickle.dumps(RankFailedError("KeyError", ("LookupError",), "'a'", "Traceback")))
-    wrapped = RuntimeError("outer")
-    wrapped.cause = error  # type: ignore[attr-defined]
-    found = _symptom(1, wrapped)
-    assert (found.rank, found.kind, found.text, found.bases) == (1, "KeyError", "'a'", ("LookupError",))
+    task = RayTaskError("run", "Traceback", error, proctitle="worker", pid=1, ip="127.0.0.1")
+    group = WorkerGroupError("workers failed", {1: WorkerHealthCheckFailedError("no answer", task), 0: error})
+    (first, trace), (second, _) = symptoms_of(group)
+    assert (first.rank, first.kind, first.text, first.bases) == (0, "KeyError", "'a'", ("LookupError",))
+    assert trace == "Traceback"
+    assert (second.rank, second.kind) == (1, "KeyError")
+
+
+def test_a_process_that_died_is_found_with_its_rank() -> None:
+    died = WorkerGroupError("workers failed", {1: WorkerHealthCheckFailedError("no answer", ActorDiedError())})
+    failure = classify([one for one, _ in symptoms_of(died)])
+    assert (failure.cause, failure.rank) == (Cause.KILLED, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (RuntimeError("the process group could not be made"), Cause.ERROR),
+        (WorkerGroupStartupTimeoutError(2), Cause.NO_ROOM),
+        (WorkerGroupStartupFailedError("a worker died"), Cause.KILLED),
+    ],
+)
+def test_what_failed_before_there_were_ranks_is_told_in_its_own_words(error: Exception, cause: Cause) -> None:
+    ((symptom, _),) = symptoms_of(ControllerError(error))
+    assert symptom.rank is None
+    assert symptom.text == str(error)
+    assert classify([symptom]).cause is cause
+
+
+def test_ray_train_starts_workers_once_whatever_becomes_of_them(tmp_path: Path) -> None:
+    trainer = trainer_of(2, {"CPU": 1.0}, "board", Meeting("board"), tmp_path)
+    policy = create_failure_policy(trainer.run_config.failure_config)
+    preempted = ActorDiedError()
+    preempted._preempted = True  # the public name cannot be set; only a cluster that loses a node makes such an error
+    assert preempted.preempted
+    for error in (
+        ControllerError(WorkerGroupStartupFailedError("a worker died")),
+        ControllerError(WorkerGroupStartupTimeoutError(2)),
+        WorkerGroupError("workers failed", {0: ActorDiedError()}),
+        WorkerGroupError("workers failed", {0: WorkerHealthCheckFailedError("no answer", preempted)}),
+    ):
+        assert policy.make_decision(error) is FailureDecision.RAISE, error
+    names = [type(callback).__name__ for callback in trainer._create_default_callbacks()]
+    assert "BackendSetupCallback" in names
+    assert "PlacementGroupCleanerCallback" not in names
+    assert "WorkingDirectorySetupCallback" not in names
+
+
+def test_a_driver_that_waits_for_its_workers_has_not_waited_for_torch() -> None:
+    program = "import sys, jobs.train, jobs.launch.run; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

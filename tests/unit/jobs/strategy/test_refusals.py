@@ -44,6 +44,11 @@ ANY = [
 ]
 
 
+def test_a_worker_computes_on_one_gpu_at_most():
+    with pytest.raises(ValueError, match="gpus_per_worker"):
+        spec({}, resources={"workers": 1, "gpus_per_worker": 2})
+
+
 @pytest.mark.parametrize(("strategy", "path", "nearest"), FORCES)
 def test_what_forces_forbid(strategy, path, nearest):
     (found,) = refusals(spec(strategy), conservative=True, cuda=False)

@@ -36,6 +36,14 @@ def test_layers_draw_the_same_numbers_wherever_a_run_was_resumed():
     assert not torch.equal(dropped(5), dropped(6))
 
 
+def test_the_generator_of_the_worker_s_own_gpu_is_seeded(monkeypatch):
+    generators = (torch.Generator(), torch.Generator())
+    monkeypatch.setattr(torch.cuda, "default_generators", generators)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    reseed(5, torch.device("cuda", 1))
+    assert [generator.initial_seed() == 5 for generator in generators] == [False, True]
+
+
 def test_the_deterministic_mode_ends_with_its_block():
     seen = []
 
