@@ -22,6 +22,7 @@ class Cause(StrEnum):
     REFUSED = "refused"  # the user can put it right: a spec, a dataset, a setting
     OUT_OF_MEMORY = "out of memory"
     PREEMPTED = "preempted"
+    NO_ROOM = "no room"  # the places of the workers were taken by others before they had started
     NODE_LOST = "node lost"
     KILLED = "worker killed"
     STORE = "store down"
@@ -32,12 +33,20 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Symptom:
-    """What one rank left behind: the class of its exception and its words, or how its process ended."""
+    """What one rank left behind: the class of its exception and its words, or how its process ended.
 
-    rank: int
+    rank: None where it was not a worker that failed but what leads them.
+    """
+
+    rank: int | None
     kind: str  # name of the exception's class
     text: str
     bases: tuple[str, ...] = ()  # names of the classes that it inherits from
+
+    @property
+    def who(self) -> str:
+        """In front of its words."""
+        return "" if self.rank is None else f"rank {self.rank}: "
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,7 @@ _OUT_OF_MEMORY = re.compile(
 _COLLECTIVE = re.compile(r"gloo|nccl|collective|process ?group|tcpstore|c10d|recv operation|send operation", re.I)
 _TIMED_OUT = re.compile(r"timed out|timeout|time-out|not arrived", re.IGNORECASE)
 _PEER_GONE = re.compile(
-    r"connection (was )?(closed|reset|refused)|broken pipe|peer|remote process|nccl|gloo|socket", re.IGNORECASE
+    r"connection (was )?(closed|reset|refused)|broken pipe|peer|remote process|ncclremoteerror", re.IGNORECASE
 )
 _NODE_GONE = re.compile(r"its node has died|node (is dead|was (terminated|preempted|drained))", re.IGNORECASE)
 _BY_NAME = {
@@ -102,10 +111,24 @@ _BY_NAME = {
     "MemoryError": Cause.OUT_OF_MEMORY,
     "NodeDiedError": Cause.NODE_LOST,
     "DamagedDataError": Cause.REFUSED,
+    "UnfinishedCheckpointError": Cause.STORE,  # another rank's part has not come
     "StoreError": Cause.STORE,
+    "WorkerGroupStartupTimeoutError": Cause.NO_ROOM,
 }
 _REFUSED = frozenset({"UserError", "SettingError", "UnknownComponentError", "ValidationError", "NotImplementedError"})
-_DIED = frozenset({"RayActorError", "ActorDiedError", "ActorUnavailableError", "WorkerCrashedError", "OwnerDiedError"})
+_DIED = frozenset(
+    {
+        "RayActorError",
+        "ActorDiedError",
+        "ActorUnavailableError",
+        "WorkerCrashedError",
+        "OwnerDiedError",
+        "WorkerGroupStartupFailedError",
+    }
+)
+
+
+_UNCOUNTED = frozenset({Cause.PREEMPTED, Cause.NO_ROOM})
 
 
 def cause_of(symptom: Symptom) -> Cause:
@@ -129,18 +152,24 @@ def cause_of(symptom: Symptom) -> Cause:
 def classify(symptoms: Sequence[Symptom], *, committed: int = 0) -> Failure:
     """The failure behind what the ranks left: the first cause, in the words of the lowest rank that has it."""
     order = list(Cause)
-    first = min(symptoms, key=lambda symptom: (order.index(cause_of(symptom)), symptom.rank))
+    first = min(symptoms, key=lambda symptom: (order.index(cause_of(symptom)), symptom.rank or 0))
     cause = cause_of(first)
-    cause = Cause.KILLED if cause is Cause.ECHO else cause  # whoever has gone took its words along
-    return Failure(cause, f"rank {first.rank}: {_words(first, cause)}", first.rank, committed)
+    if cause is Cause.ECHO:  # whoever has gone took its words along
+        return Failure(Cause.KILLED, f"a process of the run is gone ({first.who}{_line(first)})", None, committed)
+    return Failure(cause, first.who + _words(first, cause), first.rank, committed)
 
 
 def _words(symptom: Symptom, cause: Cause) -> str:
     """One line. Of a death that Ray only noticed it tells twenty, with what may have been the cause."""
     if cause is Cause.KILLED:
-        return "its process died: killed, out of memory, or crashed in native code"
+        whose = "the process that leads the workers" if symptom.rank is None else "its process"
+        return f"{whose} died: killed, out of memory, or crashed in native code"
     if cause is Cause.NODE_LOST:
         return "its node is gone"
+    return _line(symptom)
+
+
+def _line(symptom: Symptom) -> str:
     lines = [line.strip() for line in symptom.text.splitlines() if line.strip()] or ["no words"]
     return f"{symptom.kind}: {lines[0]}"
 
@@ -150,7 +179,7 @@ def decide(history: Sequence[Failure], policy: Policy) -> Decision:
     last = history[-1]
     if last.cause in (Cause.DIVERGED, Cause.REFUSED):
         return GiveUp(last.message)  # the same numbers would come again
-    if last.cause is Cause.PREEMPTED:
+    if last.cause in _UNCOUNTED:
         return Retry(0.0)  # nobody's fault, and the checkpoint is there
     if last.cause is Cause.OUT_OF_MEMORY and policy.halve_on_out_of_memory and policy.micro_batch:
         if policy.micro_batch % 2 == 0:
@@ -169,8 +198,8 @@ def decide(history: Sequence[Failure], policy: Policy) -> Decision:
 
 
 def _since_progress(history: Sequence[Failure]) -> list[Failure]:
-    """The failures at the end of `history` that count: none was preempted, and no checkpoint lies between them."""
-    counted = [failure for failure in history if failure.cause is not Cause.PREEMPTED]
+    """The failures at the end of `history` that count, and between which no checkpoint lies."""
+    counted = [failure for failure in history if failure.cause not in _UNCOUNTED]
     return [failure for failure in counted if failure.committed >= counted[-1].committed]
 
 
@@ -180,10 +209,11 @@ def _tried(restarts: int) -> str:
 
 def knobs(policy: Policy) -> str:
     """The three settings that save memory, in the order in which to try them."""
-    accumulate = f"strategy.accumulate={2 * policy.accumulate}"
-    smaller = f"{accumulate} (half the samples at a time)" if policy.micro_batch != 1 else "a smaller data.batch"
+    halved = policy.micro_batch is not None and policy.micro_batch % 2 == 0
+    accumulate = f"strategy.accumulate={2 * policy.accumulate} (half the samples at a time)"
     return (
-        f"; to need less memory: {smaller}; strategy.recompute=true (no activations kept); "
+        f"; to need less memory: {accumulate if halved else 'a smaller data.batch'}; "
+        "strategy.recompute=true (no activations kept); "
         "or a sharded strategy (fsdp, zero_stage 2 or 3) or precision bf16"
     )
 

@@ -4,30 +4,37 @@ The key-value table of Ray's head: no port of its own, and behind Ray's token. W
 second, whatever their training does, and read whether they were asked to stop. Words of our own processes, as JSON.
 """
 
-import contextlib
 import json
-import os
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 
 from jobs.pulse import Pulse, Reading
 from jobs.stopping import StopNotice
 
 BEAT_S = 1.0
-SOON, NOW = "soon", "now"  # save a checkpoint and end; end
+DEAF_BEATS = 600  # in a row without the head; a worker whose cluster has gone ends otherwise
+SOON = "soon"  # save a checkpoint and end
 SPACE = b"equi-train"
 
 
 class Board:
-    """The table of one start of the workers. Pickles: what is written by one process is read by the others."""
+    """The table of one start of the workers of a run, known by its name wherever the cluster is."""
 
-    def __init__(self, name: str | None = None) -> None:
-        self.name = name or uuid.uuid4().hex
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @classmethod
+    def new(cls, run_id: str) -> "Board":
+        """An empty one. Those that a killed driver of this run has left are cleared."""
+        cls(run_id).clear()
+        return cls(f"{run_id}/{uuid.uuid4().hex}")
 
     def put(self, key: str, value: Any) -> None:
         """Write a value that JSON can hold."""
@@ -44,7 +51,12 @@ class Board:
         while (found := self.get(key)) is None:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the driver has not said {key!r} within {seconds:.0f} s")
-            time.sleep(0.02)
+            time.sleep(0.05)
+        return found
+
+    def places(self) -> str | None:
+        """The placement group that Ray Train has taken for the workers, in hexadecimal digits."""
+        found: str | None = self.get("places")
         return found
 
     def clear(self) -> None:
@@ -57,28 +69,38 @@ class Listener:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._heard: dict[int, tuple[float, int, Reading, str]] = {}
+        self._heard: dict[int, tuple[float, dict[str, Any]]] = {}
+        self._listened = 0.0
 
     def listen(self, size: int) -> None:
-        """Read what the ranks have said meanwhile."""
-        for rank in range(size):
-            said = self._board.get(f"pulse/{rank}")
-            if said is None or (rank in self._heard and self._heard[rank][1] == said["number"]):
-                continue
-            self._heard[rank] = (time.monotonic(), said["number"], Reading(**said["reading"]), said["node"])
+        """Read what the ranks have said meanwhile; nothing while the head does not answer."""
+        with suppress(RayError):
+            for rank in range(size):
+                said = self._board.get(f"pulse/{rank}")
+                if said is not None and said["number"] != self._said(rank).get("number"):
+                    self._heard[rank] = (time.monotonic(), said)
+            self._listened = time.monotonic()
 
     def silence(self, rank: int) -> float:
-        """Seconds since the rank was last heard; 0 where it never was, for it may still be starting."""
-        return time.monotonic() - self._heard[rank][0] if rank in self._heard else 0.0
+        """Seconds from the rank's last word to when it was last listened to.
+
+        0 where it never was heard, for it may still be starting, and where it has said its last.
+        """
+        if rank not in self._heard or self._said(rank)["last"]:
+            return 0.0
+        return max(0.0, self._listened - self._heard[rank][0])
 
     def reading(self, rank: int) -> Reading | None:
         """What the rank said last."""
-        return self._heard[rank][2] if rank in self._heard else None
+        return Reading(**self._said(rank)["reading"]) if rank in self._heard else None
 
     @property
     def nodes(self) -> frozenset[str]:
         """Ids of the nodes of the ranks that were heard."""
-        return frozenset(node for *_, node in self._heard.values())
+        return frozenset(said["node"] for _, said in self._heard.values())
+
+    def _said(self, rank: int) -> dict[str, Any]:
+        return self._heard[rank][1] if rank in self._heard else {}
 
 
 class Station:
@@ -98,18 +120,18 @@ class Station:
         self._thread.join(timeout=5 * BEAT_S)
 
     def _beat(self) -> None:
-        number = 0
-        with contextlib.suppress(Exception):  # the head has gone, and takes the workers along
-            while True:
-                last = self._over.is_set()
-                number += 1
-                said = {"number": number, "node": self._node, "reading": asdict(self._pulse.reading())}
+        number = deaf = 0
+        while deaf < DEAF_BEATS:
+            last = self._over.is_set()
+            number += 1
+            said = {"number": number, "node": self._node, "reading": asdict(self._pulse.reading()), "last": last}
+            try:
                 self._board.put(f"pulse/{self._rank}", said)
-                if last:
-                    return
-                asked = self._board.get("stop")
-                if asked == NOW:
-                    os._exit(1)
-                if asked == SOON:
+                if self._board.get("stop") == SOON:
                     self._stop.give()
-                self._over.wait(BEAT_S)
+                deaf = 0
+            except RayError:  # the head may come back
+                deaf += 1
+            if last:
+                return
+            self._over.wait(BEAT_S)

@@ -7,23 +7,24 @@ from datetime import timedelta
 from typing import Any
 
 import ray
-from ray.train.backend import Backend
-from ray.train.torch import TorchConfig
+from ray.train.backend import Backend, BackendConfig
 
+from jobs.launch.board import Board
 from jobs.launch.member import listen
-from jobs.world import BACKENDS
 
 JOIN_S = 300.0  # seconds for all processes to find each other
 _STORES: list[Any] = []  # of this process: it must live as long as the group
 
 
 @dataclass
-class Meeting(TorchConfig):  # type: ignore[misc]
-    """What Ray Train is told of the process group.
+class Meeting(BackendConfig):  # type: ignore[misc]
+    """What Ray Train is told of the process group; no torch, for which the driver and the controller need not wait.
 
-    limit: seconds after which a rank that waits in a collective raises. grace: seconds from SIGTERM to a worker's end.
+    board: its name. limit: seconds after which a rank that waits in a collective raises. grace: seconds from SIGTERM to
+    a worker's end.
     """
 
+    board: str
     limit: float = 600.0
     grace: float = 30.0
     gpu: bool = False
@@ -43,6 +44,8 @@ class _Settling(Backend):  # type: ignore[misc]
     share_cuda_visible_devices = True
 
     def on_start(self, worker_group: Any, backend_config: Meeting) -> None:
+        places = worker_group.get_worker_group_state().placement_group_handle.placement_group
+        Board(backend_config.board).put("places", places.id.hex())
         size = len(worker_group)
         worker_group.execute(listen, backend_config.grace)  # in their main threads, where training is not
         waits = max(backend_config.limit, JOIN_S)
@@ -81,6 +84,8 @@ def open_meeting(size: int, waits: float) -> tuple[str, int]:
 def join(rank: int, size: int, place: tuple[str, int], limit: float, gpu: bool) -> None:
     """Become a rank of the default process group."""
     import torch.distributed as dist
+
+    from jobs.world import BACKENDS
 
     address, port = place
     os.environ |= {"MASTER_ADDR": address, "MASTER_PORT": str(port)}

@@ -3,12 +3,18 @@
 import importlib
 import os
 import traceback
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
+from jobs.errors import PreemptedError, TrainingDivergedError
 from jobs.pulse import Pulse
 from jobs.stopping import StopNotice
 
 TOLD_S = 300.0  # the driver may still be looking up what the spec names
+LAST_WORDS_S = 60.0  # of the leading rank, which writes what happened
+
+if TYPE_CHECKING:
+    from jobs.launch.board import Board
 
 # One process, one notice: signals can be heard from the main thread only, and training is in another one.
 _NOTICES: list[StopNotice] = []
@@ -54,14 +60,27 @@ def run(orders: dict[str, str]) -> dict[str, Any]:
     pulse.passed("process group")
     try:
         with Station(board, rank, ray.get_runtime_context().get_node_id(), pulse, notice):
-            _prepare(board.await_value("prepare", TOLD_S))
-            pulse.passed("imports")
-            from jobs.launch.training import train
-
-            return train(board.await_value("task", TOLD_S), rank, size, on_node, pulse, notice)
+            return _train(board, rank, size, on_node, pulse, notice)
     except BaseException as error:  # SystemExit of a library is an error too
         bases = tuple(base.__name__ for base in type(error).__mro__[1:-1])
         raise RankFailedError(type(error).__name__, bases, str(error), traceback.format_exc()) from None
+
+
+def _train(board: "Board", rank: int, size: int, on_node: int, pulse: Pulse, notice: StopNotice) -> dict[str, Any]:
+    _prepare(board.await_value("prepare", TOLD_S))
+    pulse.passed("imports")
+    from jobs.launch.training import train
+
+    try:
+        return train(board.await_value("task", TOLD_S), rank, size, on_node, pulse, notice)
+    except (PreemptedError, TrainingDivergedError):  # on all ranks; Ray Train ends the others when one has failed
+        if rank:
+            with suppress(TimeoutError):
+                board.await_value("left", LAST_WORDS_S)
+        raise
+    finally:
+        if not rank:
+            board.put("left", True)
 
 
 def _prepare(modules: list[str]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, PlacementGroupID, placement_group, remove_placement_group
 
 FIRST_WAIT_S = 5.0  # an elastic run takes what is free after so long; a node that is booting may join it later
 WAIT_S = 0.5
@@ -28,8 +28,14 @@ class Places:
         return bool(self.group.wait(max(seconds, 0.01)))
 
     def give_back(self) -> None:
-        """End whatever is in them."""
+        """Others may have them."""
         remove_placement_group(self.group)
+
+
+def give_back(digits: str | None) -> None:
+    """End whatever is in these places, if there are any: a placement group by the digits of its id."""
+    if digits is not None:
+        remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(digits)))
 
 
 def reserve(

@@ -2,13 +2,18 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ray.exceptions import RayError
 
 from cluster.context import RunContext
-from cluster.errors import UserError
+from cluster.errors import StoreError, UserError
 from cluster.metrics import Meter
+from cluster.store.retrying import Patience, persist
 from jobs.failure import Cause, Failure, GiveUp, Policy, RetryWith, classify, decide, hung
+from jobs.launch.board import Board
 from jobs.launch.errors import WorkersFailedError
 from jobs.launch.group import Failed, Finished, WorkerGroup
 from jobs.launch.nodes import leaving
@@ -16,13 +21,14 @@ from jobs.launch.places import Places, reserve
 from jobs.launch.shown import shown
 from jobs.launch.sizes import larger, sizes
 from jobs.launch.stages import Stages
-from jobs.recording.events import event, write_event
+from jobs.recording.events import event, newest_attempt, write_event
 from jobs.spec.train import TrainSpec
 
 if TYPE_CHECKING:
     from jobs.build import ResolvedTrain  # imports torch, for which the workers need not wait
 
 GROW_AFTER_S = 20.0  # a start is left in peace so long before it is made larger
+Result = TypeVar("Result")
 SLACK_S = 15.0  # a process that is only slow answers within a collective's limit and this
 
 
@@ -80,8 +86,8 @@ class _Run:
         group = WorkerGroup(
             places.size,
             resources,
-            self.context.store,
-            self.context.run_id,
+            Board.new(self.context.run_id),
+            self.context.workdir / "ray",
             timeout=timeout,
             grace=grace,
             prepare=_imports(spec),
@@ -113,10 +119,11 @@ class _Run:
 
         def look() -> None:
             nonlocal asked
-            stages.keep(self.context.store, key, group.readings())
+            with suppress(StoreError):  # only for those who measure the start
+                stages.keep(self.context.store, key, group.readings())
             if asked:
                 return
-            if going := leaving(group.nodes):
+            if going := _leaving(group.nodes):
                 self.context.progress.say(f"{len(going)} node{'s' * (len(going) > 1)} will be taken away: saving")
                 asked = True
             elif (size := growth.possible(running=None not in group.readings())) is not None:
@@ -128,22 +135,31 @@ class _Run:
         return look
 
     def _failure(self, end: Failed) -> Failure:
-        store, run_id, limit = self.context.store, self.context.run_id, self.spec.failure.collective_timeout
-        from jobs.checkpoints.commit import committed_steps  # imports torch, as above
-        from jobs.checkpoints.layout import home
-
-        committed = max(committed_steps(store, home(run_id)), default=0)
+        limit = self.spec.failure.collective_timeout
+        committed = self._patiently(self._committed)
         found = None if end.overdue else classify(end.symptoms, committed=committed)
         if found is None or found.cause is Cause.HUNG:
             return hung(end.seen, limit, committed=committed)
         return found
 
+    def _committed(self) -> int:
+        from jobs.checkpoints.commit import committed_steps  # imports torch, as above
+        from jobs.checkpoints.layout import home
+
+        return max(committed_steps(self.context.store, home(self.context.run_id)), default=0)
+
     def _told(self, what: str, why: str, details: Any) -> None:
         self.context.progress.say(f"{what}: {why}")
-        step = self.history[-1].committed
-        write_event(
-            self.context.store, self.context.run_id, event(step, what, {"why": why, **details}, attempt=self.attempt)
-        )
+        self._patiently(lambda: self._write_event(what, {"why": why, **details}))
+
+    def _write_event(self, what: str, details: dict[str, Any]) -> None:
+        store, run_id = self.context.store, self.context.run_id
+        start = max(newest_attempt(store, run_id), self.attempt)  # that of the workers who have failed
+        write_event(store, run_id, event(self.history[-1].committed, what, details, attempt=start))
+
+    def _patiently(self, call: Callable[[], Result]) -> Result:
+        """A store that is down is given as long as checkpoints give it."""
+        return persist(call, _is_down, Patience(attempts=10**6, seconds=self.spec.checkpoint.patience))
 
     def _waiting(self, resources: dict[str, float]) -> Callable[[int], None]:
         each = " and ".join(f"{number:g} {name}" for name, number in resources.items())
@@ -179,6 +195,17 @@ class _Growth:
         """Give the places back: those who start next take them."""
         if self._places is not None:
             self._places.give_back()
+
+
+def _is_down(error: Exception) -> bool:
+    return isinstance(error, StoreError)
+
+
+def _leaving(nodes: frozenset[str]) -> set[str]:
+    try:
+        return leaving(nodes)
+    except RayError:  # the head does not answer, and can drain nothing
+        return set()
 
 
 def _resources(spec: TrainSpec) -> dict[str, float]:
