@@ -149,10 +149,17 @@ def die() -> None:
 
 
 def rank_main(
-    rank: int, attempt: int, folder: str, uri: str, resolved: dict[str, Any], kill: Kill | None, slow: float
+    rank: int,
+    attempt: int,
+    folder: str,
+    uri: str,
+    resolved: dict[str, Any],
+    kill: Kill | None,
+    slow: float,
+    environment: dict[str, str],
 ) -> None:
-    """One rank of an attempt. slow: seconds that each step takes longer."""
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    """One rank of an attempt. slow: seconds that each step takes longer. environment: what the server began without."""
+    os.environ |= {**environment, "GLOO_SOCKET_IFNAME": "lo"}
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting-{attempt}", rank=rank, world_size=RANKS)
     world, task = World(rank, RANKS), Assignment(uri, "r1", 1, resolved)
     policy = ResolvedTrain.from_json(resolved).spec.checkpoint
@@ -205,8 +212,9 @@ class Training:
     def start(self, kill: Kill | None = None) -> list[BaseProcess]:
         """Begin an attempt; its ranks."""
         self.attempts.append([])
+        number, now = len(self.attempts), dict(os.environ)
         for rank in range(RANKS):
-            arguments = (rank, len(self.attempts), str(self.folder), self.uri, self._resolved, kill, self.slow)
+            arguments = (rank, number, str(self.folder), self.uri, self._resolved, kill, self.slow, now)
             process = self._context.Process(target=rank_main, args=arguments, daemon=True)
             process.start()
             self.attempts[-1].append(process)

@@ -105,7 +105,7 @@ def test_what_failed_before_there_were_ranks_is_told_in_its_own_words(error: Exc
     assert classify([symptom]).cause is cause
 
 
-@pytest.mark.filterwarnings("ignore:.use_push_based_shuffle. is deprecated")  # Ray copies its own settings
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray copies all settings of its own, old ones too
 def test_ray_train_starts_workers_once_whatever_becomes_of_them(tmp_path: Path) -> None:
     trainer = trainer_of(2, {"CPU": 1.0}, "board", Meeting("board"), tmp_path)
     policy = create_failure_policy(trainer.run_config.failure_config)
