@@ -48,7 +48,8 @@ class Checkpoints(Protocol):
     ) -> None:
         """Copy this rank's pieces; they are written and committed behind the training. Called on every rank.
 
-        best: whether this is the best checkpoint so far. Waits for the one before; raises what went wrong with it.
+        best: whether this is the best checkpoint so far; only then has the slot `best` changed since the last one.
+        Waits for the one before; raises what went wrong with it.
         The step that was resumed from may be saved again: the new checkpoint takes the place of the old one.
         """
         ...

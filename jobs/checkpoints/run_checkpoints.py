@@ -103,10 +103,11 @@ class RunCheckpoints:
         if step == self._step:
             return
         self._reached("before copy")
+        new = best or not self._saver.keeps_best
         taken = Taken(
             step,
             self._state.take({slot: pieces for slot, pieces in slots.items() if slot != BEST}),
-            self._best.take({BEST: slots[BEST]}) if BEST in slots else None,
+            self._best.take({BEST: slots[BEST]}) if BEST in slots and new else None,
             best,
             dict(shapes),
             json.loads(json.dumps(dict(notes))),  # what the loop changes from now on is of later steps

@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Taken:
-    """A checkpoint of which this rank's part is in memory. best: of the slot of that name, if there is one."""
+    """A checkpoint of which this rank's part is in memory. best: of the slot of that name, if it is new."""
 
     step: int
     state: Snapshot
@@ -64,6 +64,12 @@ class Saver:
     def __init__(self, seat: Seat, sweeper: Sweeper) -> None:
         self._seat, self._sweeper = seat, sweeper
         self._best: dict[str, FileIndex] = {}  # files of the newest commit with best weights, by sha256
+        self._kept: list[FileIndex] | None = None  # the same, where this attempt has made that commit
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether this attempt has committed best weights, so that those which have not changed need not be taken."""
+        return self._kept is not None
 
     def remember(self, files: Collection[FileIndex]) -> None:
         """Files of a committed checkpoint, which the next one may name instead of writing the same again."""
@@ -72,8 +78,12 @@ class Saver:
     def save(self, taken: Taken, damaged: Collection[int]) -> None:
         """Until the checkpoint is committed. Raises CheckpointError, and StoreError when patience is at an end."""
         seat, began = self._seat, time.monotonic()
+        if taken.best is not None:
+            self._kept = None  # until these are committed
         files = [self._write(taken.step, taken.state, best=False)]
-        if taken.best is not None and taken.best.packing.places:
+        if taken.best is None:
+            files += self._kept or []
+        elif taken.best.packing.places:
             seat.reached("between files")
             files.append(self._write(taken.step, taken.best, best=True))
         seat.reached("after upload")
@@ -88,6 +98,8 @@ class Saver:
         else:
             self._await_commit(taken.step, limit)
         self.remember(files[1:])
+        if taken.best is not None:
+            self._kept = files[1:]
         if seat.rank == 0:
             self.sweep(taken.step, damaged)
 

@@ -7,8 +7,11 @@ import torch
 from safetensors import safe_open
 from training_states import HOME, SHAPES, Layout, Ranks, alone, by_parameter, by_rows, flat, same, state, whole
 
+from cluster.errors import StoreError
 from cluster.store import Store
 from jobs.checkpoints.commit import committed_steps, read_commit
+from jobs.checkpoints.snapshot import Snapshot, SnapshotBuffer
+from jobs.state.piece import Slots
 
 
 def test_a_run_without_checkpoints_starts_afresh(begin: Callable[..., Ranks]) -> None:
@@ -131,4 +134,47 @@ def test_best_weights_that_stay_are_written_once(begin: Callable[..., Ranks], st
     found = begin(3).newest()[0]
     assert found is not None
     assert found.step == 30
+    assert same(whole(found), everything)
+
+
+def test_best_weights_that_stay_are_not_even_copied(
+    begin: Callable[..., Ranks], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, taken = SnapshotBuffer.take, []
+
+    def take(self: SnapshotBuffer, slots: Slots) -> Snapshot:
+        taken.extend(slots)
+        return usual(self, slots)
+
+    monkeypatch.setattr(SnapshotBuffer, "take", take)
+    everything, ranks = state(10, ("value", "best")), begin()
+    for step, best in ((10, True), (20, False), (30, False), (40, True)):
+        ranks.save(step, everything, best=best)
+    again = begin()
+    again.newest()
+    for step in (50, 60):  # the first one cannot know that this rank holds what another one did
+        again.save(step, everything)
+    assert taken == ["value", "best", "value", "value", "value", "best", "value", "best", "value"]
+    found = begin(2).newest()[0]
+    assert found is not None
+    assert same(whole(found), everything)
+
+
+def test_best_weights_that_were_not_committed_are_taken_again(
+    begin: Callable[..., Ranks], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything, ranks = state(10, ("value", "best")), begin(patience=0.2)
+    ranks.save(10, everything, best=True)
+    everything["best"] = state(11)["value"]
+
+    def fails(*arguments: object) -> None:
+        raise StoreError("the store is down")
+
+    with monkeypatch.context() as down:
+        down.setattr(type(store), "upload_file", fails)
+        with pytest.raises(StoreError):
+            ranks.save(20, everything, best=True)
+    ranks.save(30, everything)
+    found = begin().newest()[0]
+    assert found is not None
     assert same(whole(found), everything)

@@ -41,7 +41,7 @@ def test_best_weights_stay_as_long_as_a_kept_checkpoint_names_them(begin: Callab
     assert found is not None
     assert same(whole(found), everything)
     everything["best"] = state(2)["value"]
-    ranks.save(40, everything)
+    ranks.save(40, everything, best=True)
     assert {name[:8] for name in left(store) - {"ATTEMPT.json"}} == {"00000040"}
 
 
