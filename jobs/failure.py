@@ -227,6 +227,7 @@ class Seen:
     silent_s: float  # seconds since its process last answered
     since_s: float  # seconds that it had been at that step when it last answered
     place: str = field(default="", compare=False)
+    process: str = field(default="", compare=False)  # where to look for it
 
 
 SILENT = 0.8  # of the limit: a process that lives answers every second or so, whatever its training does
@@ -261,4 +262,5 @@ def _absence(one: Seen, where: str, limit_s: float) -> str:
     silent = one.silent_s >= SILENT * limit_s
     seconds = one.silent_s if silent else one.silent_s + one.since_s
     how = "its process answers no more" if silent else f"it is in {one.place or 'an unknown place'}"
+    how += f" ({one.process})" if one.process else ""
     return f"rank {one.rank} has not arrived {where} within {limit_s:g} s; last seen {at}, {seconds:.0f} s ago; {how}"

@@ -5,6 +5,7 @@ second, whatever their training does, and read whether they were asked to stop. 
 """
 
 import json
+import os
 import threading
 import time
 import uuid
@@ -94,6 +95,10 @@ class Listener:
         """What the rank said last."""
         return Reading(**self._said(rank)["reading"]) if rank in self._heard else None
 
+    def process(self, rank: int) -> str:
+        """Where the rank's process is, for one who wants to look at it."""
+        return str(self._said(rank).get("process", ""))
+
     @property
     def nodes(self) -> frozenset[str]:
         """Ids of the nodes of the ranks that were heard."""
@@ -104,10 +109,14 @@ class Listener:
 
 
 class Station:
-    """A worker's side: a thread that says where its training is, and hears the driver."""
+    """A worker's side: a thread that says where its training is, and hears the driver.
 
-    def __init__(self, board: Board, rank: int, node: str, pulse: Pulse, stop: StopNotice) -> None:
-        self._board, self._rank, self._node, self._pulse, self._stop = board, rank, node, pulse, stop
+    node: id of its node. host: address of it.
+    """
+
+    def __init__(self, board: Board, rank: int, node: str, host: str, pulse: Pulse, stop: StopNotice) -> None:
+        self._board, self._rank, self._pulse, self._stop = board, rank, pulse, stop
+        self._here = {"node": node, "process": f"pid {os.getpid()} on {host}"}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="Station", daemon=True)
 
@@ -124,7 +133,7 @@ class Station:
         while deaf < DEAF_BEATS:
             last = self._over.is_set()
             number += 1
-            said = {"number": number, "node": self._node, "reading": asdict(self._pulse.reading()), "last": last}
+            said = {"number": number, **self._here, "reading": asdict(self._pulse.reading()), "last": last}
             try:
                 self._board.put(f"pulse/{self._rank}", said)
                 if self._board.get("stop") == SOON:

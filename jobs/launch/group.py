@@ -129,7 +129,8 @@ class WorkerGroup:
         found = []
         for rank, said in enumerate(self.readings()):
             reading = said or Reading(None, 0.0, "")
-            found.append(Seen(rank, reading.step, self._listener.silence(rank), reading.seconds, reading.place))
+            silence, process = self._listener.silence(rank), self._listener.process(rank)
+            found.append(Seen(rank, reading.step, silence, reading.seconds, reading.place, process))
         return tuple(found)
 
     def readings(self) -> list[Reading | None]:

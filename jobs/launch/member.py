@@ -59,7 +59,8 @@ def run(orders: dict[str, str]) -> dict[str, Any]:
     pulse, notice = Pulse(), _NOTICES[-1]
     pulse.passed("process group")
     try:
-        with Station(board, rank, ray.get_runtime_context().get_node_id(), pulse, notice):
+        node, host = ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address()
+        with Station(board, rank, node, host, pulse, notice):
             return _train(board, rank, size, on_node, pulse, notice)
     except BaseException as error:  # SystemExit of a library is an error too
         bases = tuple(base.__name__ for base in type(error).__mro__[1:-1])

@@ -1,5 +1,6 @@
 """The driver and its workers over a table that answers, and over one that does not for a while."""
 
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -49,7 +50,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Table]:
 
 
 def station(board: Board, rank: int, notice: StopNotice) -> Station:
-    return Station(board, rank, f"node{rank}", Pulse(), notice)
+    return Station(board, rank, f"node{rank}", "10.0.0.1", Pulse(), notice)
 
 
 def heard(listener: Listener, condition: Any) -> None:
@@ -80,6 +81,7 @@ def test_ranks_are_heard_and_hear_that_they_should_end(table: Table) -> None:
         board.put("stop", SOON)
         heard(listener, lambda: all(notice() for notice in notices))
     assert listener.nodes == {"node0", "node1"}
+    assert listener.process(1) == f"pid {os.getpid()} on 10.0.0.1"
 
 
 def test_a_head_that_is_away_for_a_while_makes_nobody_silent(table: Table) -> None:

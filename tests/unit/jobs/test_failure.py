@@ -163,13 +163,14 @@ def test_a_store_that_was_down_longer_than_its_patience_is_given_a_pause() -> No
 
 
 def test_a_rank_that_answers_no_more_is_the_one_that_is_missing() -> None:
-    seen = (Seen(0, 120, 0.5, 600.0, "jobs/world.py:40"), Seen(1, 120, 601.0, 0.2, ""))
+    seen = (Seen(0, 120, 0.5, 600.0, "jobs/world.py:40"), Seen(1, 120, 601.0, 0.2, "", "pid 7 on 10.0.0.1"))
     assert missing(seen, 600.0) == [seen[1]]
     failure = hung(seen, 600.0, committed=100)
     assert failure.cause is Cause.HUNG
     assert failure.rank == 1
     assert failure.message == (
-        "rank 1 has not arrived at step 120 within 600 s; last seen at step 120, 601 s ago; its process answers no more"
+        "rank 1 has not arrived at step 120 within 600 s; last seen at step 120, 601 s ago; "
+        "its process answers no more (pid 7 on 10.0.0.1)"
     )
 
 
