@@ -43,34 +43,44 @@ class ReplicatedState:
         """Set the parameters, each from the rank that speaks for it. A collective."""
         for name, p in self._own().items():
             p.copy_(values[name].values.view_as(p))
-        if self._world.size > 1:
-            for rank in range(self._world.size):
-                self._broadcast([p for name, p in self._parameters.items() if self._owners[name] == rank], rank)
+        self._share(self._parameters)
 
     @torch.no_grad()
     def load(self, find: Find, steps: int) -> None:
-        """Parameters, and moments after `steps` steps, from a saved state; every rank reads all of it."""
-        for name, p in self._parameters.items():
-            p.copy_(find("value", name, 0, p.numel()).view_as(p))
+        """Parameters, and moments after `steps` steps, from a saved state. A collective.
+
+        A rank reads what it speaks for: the store is asked for each number once, not by all ranks.
+        """
         self._optimizer.state.clear()
-        if not steps:
-            return
-        names = {p: name for name, p in self._parameters.items()}
-        for group in self._optimizer.param_groups:
-            for p in group["params"]:
-                state = self._optimizer.state[p] = fresh_state(group, p, steps)
-                for slot in moments_of(group):
-                    state[slot].copy_(find(slot, names[p], 0, p.numel()).view_as(p))
+        slots: dict[str, dict[str, Tensor]] = {"value": dict(self._parameters)}
+        if steps:
+            names = {p: name for name, p in self._parameters.items()}
+            for group in self._optimizer.param_groups:
+                for p in group["params"]:
+                    state = self._optimizer.state[p] = fresh_state(group, p, steps)
+                    for slot in moments_of(group):
+                        slots.setdefault(slot, {})[names[p]] = state[slot]
+        own = self._own()
+        for slot, tensors in slots.items():
+            for name in [name for name in tensors if name in own]:
+                tensors[name].copy_(find(slot, name, 0, tensors[name].numel()).view_as(tensors[name]))
+            self._share(tensors)
 
     def _own(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self._parameters.items() if self._owners[name] == self._world.rank}
 
-    @staticmethod
-    def _broadcast(parameters: list[nn.Parameter], rank: int) -> None:
-        """One message a data type, not one a parameter."""
-        for dtype in sorted({p.dtype for p in parameters}, key=str):
-            kind: list[Tensor] = [p for p in parameters if p.dtype == dtype]
-            packed = torch.cat([p.reshape(-1) for p in kind])
-            dist.broadcast(packed, src=rank)
-            for p, part in zip(kind, torch.split(packed, [p.numel() for p in kind]), strict=True):
-                p.copy_(part.view_as(p))
+    def _share(self, tensors: Mapping[str, Tensor]) -> None:
+        """Give all ranks each parameter's tensor as it is on the rank that speaks for the parameter. A collective."""
+        if self._world.size > 1:
+            for rank in range(self._world.size):
+                _broadcast([tensor for name, tensor in tensors.items() if self._owners[name] == rank], rank)
+
+
+def _broadcast(tensors: list[Tensor], rank: int) -> None:
+    """One message a data type, not one a tensor."""
+    for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):
+        kind = [tensor for tensor in tensors if tensor.dtype == dtype]
+        packed = torch.cat([tensor.reshape(-1) for tensor in kind])
+        dist.broadcast(packed, src=rank)
+        for tensor, part in zip(kind, torch.split(packed, [tensor.numel() for tensor in kind]), strict=True):
+            tensor.copy_(part.view_as(tensor))

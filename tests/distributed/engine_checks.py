@@ -36,6 +36,18 @@ def resumed(world, name, strategy, saved, taken, steps):
     return loaded, tiny.state(made, world), losses
 
 
+def numbers_read(world, name, strategy, saved, taken):
+    """How many numbers of a saved state this rank asks for, and the state that it has then."""
+    made, asked = tiny.engine(TASKS[name](), world, tiny.spec(strategy), seed=1), []
+
+    def find(slot, parameter, start, stop):
+        asked.append(stop - start)
+        return tiny.finder(saved)(slot, parameter, start, stop)
+
+    made.load(find, {"steps": taken})
+    return sum(asked), tiny.state(made, world)
+
+
 def without_bad_steps(world, name, strategy):
     """States before and after a step that is left out, for each reason; and of a run that goes on after them."""
     task = TASKS[name]()

@@ -73,6 +73,15 @@ def test_a_run_goes_on_under_any_other_strategy(two_ranks, alone):
     assert max(tiny.difference(end, ends[0]) for end in ends) <= 1e-6
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "zero-0", "zero-2"])
+def test_each_number_is_read_by_one_rank(two_ranks, strategy):
+    (saved, *_), _ = two_ranks.call(checks.trained, "transformer", STRATEGIES["ddp"], 2)
+    found = two_ranks.call(checks.numbers_read, "transformer", STRATEGIES[strategy], saved, 2)
+    size = sum(len(values) for of in saved.values() for values in of.values())
+    assert sum(asked for asked, _ in found) == size
+    assert all(checks.same_bits(loaded, saved) for _, loaded in found)
+
+
 @pytest.mark.parametrize("strategy", MOST)
 def test_a_step_that_is_not_finite_or_beyond_the_limit_changes_nothing(two_ranks, strategy):
     (found, end, counters), other = two_ranks.call(checks.without_bad_steps, "potential", STRATEGIES[strategy])
