@@ -41,6 +41,7 @@ from cluster.store.s3_errors import (
 )
 
 NONCE = "equi-write"  # metadata of an object: which write made it
+_BY_TIME = 1_000_000  # attempts: it is the seconds that end patience
 _CONFLICTS = Patience(attempts=8, first=0.05)
 _PIECE = 8 << 20  # bytes of a part of an upload or a download
 _THREADS = 4  # boto3's own 10 open more connections than a small machine serves
@@ -219,7 +220,8 @@ class S3Store(Store):
         return join(self.prefix, checked_key(key))
 
     def _persist(self, call: Callable[[], Result]) -> Result:
-        return persist(call, passes_by_itself, Patience(seconds=self._connection.times.patience))
+        patience = Patience(attempts=_BY_TIME, seconds=self._connection.times.patience)
+        return persist(call, passes_by_itself, patience)
 
     def _deleted(self, keys: Names) -> bool:
         """Whether one request removed all of them; some servers know no such request."""

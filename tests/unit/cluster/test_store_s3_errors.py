@@ -9,6 +9,9 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import ProtocolError
 
 from cluster.errors import NotFoundError, StoreError
+from cluster.store.retrying import Patience
+from cluster.store.s3 import S3Store
+from cluster.store.s3_client import S3Times
 from cluster.store.s3_errors import explained, passes_by_itself
 
 URI = "s3://bucket/prefix"
@@ -96,3 +99,15 @@ def test_the_password_of_an_address_is_left_out() -> None:
     told = str(explained(error, "read", "", URI, SERVER))
     assert "https://server:9000/x" in told
     assert "hunter2" not in told
+
+
+def test_patience_is_a_time_and_no_number_of_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Patience, "pause", lambda patience, failures: 0.0)
+    failures = [answer("SlowDown", 503) for _ in range(50)]
+
+    def call() -> str:
+        if failures:
+            raise failures.pop()
+        return "done"
+
+    assert S3Store("bucket", "prefix", S3Times(patience=60.0))._persist(call) == "done"
