@@ -24,7 +24,7 @@ from jobs.training.flops import FlopCount
 from jobs.training.pace import Pace, memory_used
 from jobs.training.pieces import copied
 from jobs.training.schedule import learning_rate
-from jobs.training.seeding import draws, reseed
+from jobs.training.seeding import LAYERS, draws, reseed, seed_of
 from jobs.training.state import TrainingState
 from jobs.training.sums import StepSums, described
 from jobs.world import World
@@ -74,8 +74,9 @@ def train(
                 for part in range(parts):
                     with watch.waiting():
                         batch = next(batches)
-                    generator = draws(spec.seed, step, part * world.size + world.rank)
-                    reseed(generator.initial_seed(), device)  # for layers that draw from the global generator
+                    place = part * world.size + world.rank
+                    generator = draws(spec.seed, step, place)
+                    reseed(seed_of(spec.seed, step, place, LAYERS), device)
                     loss, metrics = objective(engine.forward, batch.to(device), generator)
                     engine.backward(loss, last=part == parts - 1)
                     sums.add(loss, metrics, batch, training.rows)

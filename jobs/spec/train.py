@@ -75,7 +75,7 @@ class TrainSpec(Frozen):
     spec_version: Literal[1]
     kind: Literal["train"]
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     data: Data
     model: Component
     embedding: dict[str, Component] = Field(default_factory=dict)

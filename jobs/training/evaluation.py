@@ -12,7 +12,7 @@ from torch import Tensor
 from jobs.data.batches import Batches
 from jobs.spec.train import TrainSpec
 from jobs.strategy.engine import Engine
-from jobs.training.seeding import draws
+from jobs.training.seeding import EVALUATION, draws
 from jobs.world import World
 
 
@@ -29,9 +29,8 @@ def evaluate(
         if number == 0 and world.any(batch is None):
             last = next(one for one in world.gather(batch) if one is not None)
         last = last if batch is None else batch
-        found = objective.evaluate(
-            engine.forward, last.to(device), draws(spec.seed, number * world.size + world.rank, 0)
-        )
+        generator = draws(spec.seed, number * world.size + world.rank, 0, EVALUATION)
+        found = objective.evaluate(engine.forward, last.to(device), generator)
         if batch is not None:
             for name, value in found.items():
                 totals[name] = totals.get(name, torch.zeros(2, dtype=torch.float64)) + value.double().cpu()

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+# Streams: the noise of an objective, what layers draw, and evaluations do not see each other's numbers.
+NOISE, LAYERS, EVALUATION = 0, 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
+
 
 def seed_all(seed: int) -> None:
     """Seed every global generator of this process, so that all ranks begin with the same weights."""
@@ -19,9 +22,14 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def draws(seed: int, step: int, part: int) -> torch.Generator:
-    """The generator of one micro-batch: number `part` of all of its step, over all ranks."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) * 4_099 + part)
+def seed_of(seed: int, step: int, part: int, stream: int) -> int:
+    """The seed of one micro-batch: number `part` of all of its step, over all ranks. stream: what it is drawn for."""
+    return ((seed * 1_000_003 + step) * 4_099 + part) ^ stream
+
+
+def draws(seed: int, step: int, part: int, stream: int = NOISE) -> torch.Generator:
+    """The generator of one micro-batch; places as for `seed_of`."""
+    return torch.Generator().manual_seed(seed_of(seed, step, part, stream))
 
 
 def reseed(seed: int, device: torch.device) -> None:

@@ -4,9 +4,11 @@ import pickle
 
 import pytest
 import torch
-from line_fit import TRUTH, Memory, interrupted, run, spec
+from line_fit import TRUTH, Memory, SquaredError, interrupted, run, spec
 
 from jobs.errors import PreemptedError
+
+SLOW = {"optimizer.params.lr": 0.01}  # each evaluation is better than the one before
 
 
 def test_training_finds_the_line():
@@ -83,7 +85,7 @@ def test_evaluating_changes_nothing_of_the_training():
 
 def test_a_run_without_progress_stops_early_and_stays_stopped():
     memory = Memory()
-    wanted = spec(**{"schedule.early_stop": {"patience": 2, "min_delta": 1e9}, "schedule.steps": 100})
+    wanted = spec(**SLOW, **{"schedule.early_stop": {"patience": 2, "min_delta": 1e9}, "schedule.steps": 100})
     outcome, _ = run(memory, wanted)
     assert outcome.stopped_early
     assert outcome.step == 30  # the first evaluation, and two that are not better by 1e9
@@ -110,7 +112,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_exactly(at):
 
 def test_best_weights_that_the_last_evaluation_finds_after_a_stop_are_saved():
     memory = Memory()
-    wanted = spec(**{"schedule.early_stop": {"patience": 2, "min_delta": 1e9}, "schedule.steps": 100})
+    wanted = spec(**SLOW, **{"schedule.early_stop": {"patience": 2, "min_delta": 1e9}, "schedule.steps": 100})
     with pytest.raises(PreemptedError):
         run(memory, wanted, stop=lambda: len(memory.progress) >= 29)
     outcome, _ = run(memory, wanted)  # begins with the evaluation that was owed, and ends there
@@ -118,6 +120,26 @@ def test_best_weights_that_the_last_evaluation_finds_after_a_stop_are_saved():
     (slots,), notes = memory.saved[30][1].values(), memory.saved[30][3]
     assert torch.equal(slots["best"]["weight"].values, slots["average"]["weight"].values)
     assert (notes["metrics"], notes["ended"], 30 in memory.best) == (outcome.metrics, True, True)
+
+
+def test_layers_and_evaluations_do_not_draw_the_noise_of_the_objective(monkeypatch):
+    drawn = {"noise": [], "layers": [], "evaluation": []}
+    trained, evaluated = SquaredError.__call__, SquaredError.evaluate
+
+    def train(self, forward, batch, generator):
+        drawn["noise"].append(generator.initial_seed())
+        drawn["layers"].append(torch.default_generator.initial_seed())
+        return trained(self, forward, batch, generator)
+
+    def evaluate(self, forward, batch, generator):
+        drawn["evaluation"].append(generator.initial_seed())
+        return evaluated(self, forward, batch, generator)
+
+    monkeypatch.setattr(SquaredError, "__call__", train)
+    monkeypatch.setattr(SquaredError, "evaluate", evaluate)
+    run(Memory(), spec())
+    streams = [set(seeds) for seeds in drawn.values()]
+    assert len(set.union(*streams)) == sum(map(len, streams))
 
 
 def test_an_unknown_metric_is_told_with_those_there_are():

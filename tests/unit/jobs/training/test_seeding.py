@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.training.seeding import deterministic, draws, reseed, seed_all
+from jobs.training.seeding import EVALUATION, LAYERS, NOISE, deterministic, draws, reseed, seed_all
 
 
 def test_every_micro_batch_draws_numbers_of_its_own_and_the_same_ones_again():
@@ -17,6 +17,14 @@ def test_every_micro_batch_draws_numbers_of_its_own_and_the_same_ones_again():
     places = [(seed, step, part) for seed in (0, 1) for step in (0, 1, 2) for part in (0, 1)]
     assert len({first(*place) for place in places}) == len(places)
     assert first(1, 2, 1) == first(1, 2, 1)
+
+
+def test_noise_layers_and_evaluations_draw_other_numbers_at_the_same_place():
+    largest = 2**32 - 1
+    for place in ((0, 0, 0), (7, 3, 1), (largest, 10**6, 1000)):
+        first = [torch.rand(1, generator=draws(*place, stream)).item() for stream in (NOISE, LAYERS, EVALUATION)]
+        assert len(set(first)) == 3
+    seed_all(largest)  # what a spec allows
 
 
 def test_seeding_reaches_all_generators():
