@@ -83,7 +83,9 @@ def work(
 def recording_plan(spec: TrainSpec, objective: Any, world: World, device: torch.device) -> Plan:
     """What the recorder is told of the run before it begins."""
     ranks = range(world.size)
-    peak = peak_of(device, bf16=spec.strategy.precision == "bf16", tf32=spec.strategy.tf32)
+    strategy, peak = spec.strategy, None
+    if not strategy.recompute:  # what is computed again is counted again, and would pass for use of the peak
+        peak = peak_of(device, bf16=strategy.precision == "bf16", tf32=strategy.tf32)
     return Plan(
         metric=spec.publish.metric if spec.publish else "valid/loss",
         measured=(*(f"valid/{name}" for name in objective.metrics), *(f"memory/rank{rank}" for rank in ranks)),
