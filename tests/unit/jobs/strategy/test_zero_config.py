@@ -44,8 +44,10 @@ def test_micro_batches_are_the_same_on_any_number_of_workers(workers, micro_batc
 def test_what_is_given_is_merged_into_what_the_spec_sets():
     given = {"zero_optimization": {"reduce_bucket_size": 1000}, "wall_clock_breakdown": True}
     config = deepspeed_config(spec(zero_stage=2, deepspeed=given), 1)
-    assert config["zero_optimization"] == {"stage": 2, "reduce_bucket_size": 1000}
+    assert config["zero_optimization"] == {"stage": 2, "contiguous_gradients": False, "reduce_bucket_size": 1000}
     assert config["wall_clock_breakdown"] is True
+    given = {"zero_optimization": {"contiguous_gradients": True}}
+    assert deepspeed_config(spec(zero_stage=1, deepspeed=given), 1)["zero_optimization"]["contiguous_gradients"] is True
 
 
 def test_what_the_spec_sets_is_found_at_any_depth():
