@@ -1,6 +1,6 @@
 """What a step costs under the service: python benchmarks/service_overhead.py [--device cuda]
 
-The same loop with the same strategy as workers of a run (our Ray actors, with everything a run has) and as processes
+The same loop with the same strategy as workers of a run (of Ray Train, with everything a run has) and as processes
 of torchrun; and the same model, batches and optimizer in the loops that Hugging Face Accelerate and Lightning Fabric
 ask for. Two ranks of one thread each, gloo. Whole runs in turn; a step's time is the median over stretches of 10 steps
 after the first 30, from the times at which the leading rank reported them. On GPUs, a rank on each, the service is left

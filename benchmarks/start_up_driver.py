@@ -5,13 +5,15 @@ import secrets
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import ray
 from ruamel.yaml import YAML
 
-from cluster.store import Store, open_store
-from jobs.launch.group import WorkerGroup
+from cluster.store import open_store
+from jobs.launch.board import Board
+from jobs.launch.group import Finished, WorkerGroup
 from jobs.pulse import Pulse
 from jobs.spec.train import TrainSpec
 
@@ -21,7 +23,7 @@ IMPORTS = ("jobs.launch.training", "torch._dynamo", "deepspeed", "torch._inducto
 
 
 def on_ray_train(task: dict[str, Any]) -> dict[str, float]:
-    """What a worker of Ray Train runs: the same as one of ours."""
+    """What a worker runs where Ray Train is used as it is."""
     import ray.train
 
     from jobs.launch.training import Assignment, work
@@ -48,21 +50,22 @@ def ray_train(task: dict[str, Any]) -> float:
         return float(trainer.fit().return_value["first step"])
 
 
-def ours(task: Any, store: Store) -> float:
+def ours(task: Any) -> float:
     """Unix time of the first step; the measures that CASE leaves out are not taken."""
     early = () if CASE == "ours cold" else IMPORTS
     if CASE == "ours late":
         task = task()
-    run = f"bench-{secrets.token_hex(4)}"
-    group = WorkerGroup(2, CPUS, store, run, timeout=300.0, grace=5.0, prepare=early)
-    try:
-        group.begin(task() if callable(task) else task)
-        end = group.watch(300.0, lambda: None)
-    finally:
-        group.close()
-    if not hasattr(end, "readings"):
+    with tempfile.TemporaryDirectory() as folder:
+        board = Board.new(f"bench-{secrets.token_hex(4)}")
+        group = WorkerGroup(2, CPUS, board, Path(folder), timeout=300.0, grace=5.0, prepare=early)
+        try:
+            group.begin(task() if callable(task) else task)
+            end = group.watch(300.0, lambda: None)
+        finally:
+            group.close()
+    if not isinstance(end, Finished):
         raise RuntimeError(str(end))
-    return max(reading.stages["first step"] for reading in end.readings)
+    return max(reading.stages["first step"] for reading in end.readings if reading is not None)
 
 
 def main(address: str, store: str, text: str) -> None:
@@ -78,7 +81,7 @@ def main(address: str, store: str, text: str) -> None:
         return {"store": store, "run_id": f"bench-{secrets.token_hex(4)}", "attempt": 1, "resolved": found}
 
     begun = time.time()
-    first = ray_train(look_up()) if CASE == "train" else ours(look_up, open_store(store))
+    first = ray_train(look_up()) if CASE == "train" else ours(look_up)
     sys.stdout.write(f"{first - begun}\n")
 
 
