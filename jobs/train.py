@@ -41,11 +41,12 @@ def run(spec: TrainSpec, context: RunContext) -> dict[str, Any]:
         return outputs
     from jobs.checkpoints.reading import open_checkpoint
     from jobs.state.export import write_model
+    from jobs.state.piece import BEST
 
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="publish-", dir=context.workdir) as folder:
         # From the last checkpoint, which holds the best weights besides the last: no worker has them whole.
-        write_model(open_checkpoint(context.store, context.run_id), "best", resolved.description, Path(folder))
+        write_model(open_checkpoint(context.store, context.run_id), BEST, resolved.description, Path(folder))
         reference = publish_model(
             context.store,
             spec.publish.as_,

@@ -87,7 +87,7 @@ def recording_plan(spec: TrainSpec, objective: Any, world: World, device: torch.
     if not strategy.recompute:  # what is computed again is counted again, and would pass for use of the peak
         peak = peak_of(device, bf16=strategy.precision == "bf16", tf32=strategy.tf32)
     return Plan(
-        metric=spec.publish.metric if spec.publish else "valid/loss",
+        metric=spec.selected_by[0],
         measured=(*(f"valid/{name}" for name in objective.metrics), *(f"memory/rank{rank}" for rank in ranks)),
         evaluate_every=spec.schedule.eval_every,
         save_every=spec.checkpoint.every_steps,

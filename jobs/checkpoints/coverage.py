@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from jobs.checkpoints.errors import CheckpointError
 from jobs.checkpoints.index import Place
+from jobs.state.piece import VALUE, holds_weights
 
 
 def require_whole(pieces: Iterable[Place], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -37,7 +38,7 @@ def _require_all(held: Collection[tuple[str, str]], names: Collection[str]) -> N
     which those are is seen from the others, as Muon has other ones than AdamW.
     """
     slots = {slot for slot, _ in held}
-    weights = {slot for slot in slots if slot == "best" or slot.startswith("average")} | {"value"}
+    weights = {slot for slot in slots if holds_weights(slot)} | {VALUE}
     of = {name: frozenset(slot for slot in slots if (slot, name) in held) for name in names}
     kinds = {found - weights for found in of.values()}
     for name, found in of.items():

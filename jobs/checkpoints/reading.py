@@ -15,8 +15,8 @@ from torch import Tensor
 from cluster.errors import NotFoundError, OutOfRangeError
 from cluster.store import Store
 from cluster.store.keys import join
-from jobs.checkpoints.commit import Commit, committed_steps, read_commit
-from jobs.checkpoints.errors import DamagedCheckpointError
+from jobs.checkpoints.commit import FORMAT_VERSION, Commit, committed_steps, read_commit
+from jobs.checkpoints.errors import CheckpointVersionError, DamagedCheckpointError
 from jobs.checkpoints.index import BLOCK, DTYPES, FileIndex, Place
 from jobs.checkpoints.layout import home
 from jobs.ports import Saved
@@ -47,13 +47,19 @@ def saved(store: Store, at: str, commit: Commit, indices: Iterable[Sequence[File
 
 
 def read_indices(store: Store, at: str, commit: Commit) -> list[list[FileIndex]]:
-    """The index of each rank. Raises DamagedCheckpointError where one is missing or not what was committed."""
+    """The index of each rank. Raises DamagedCheckpointError where one is missing or not what was committed, and
+    CheckpointVersionError where it is of another format.
+    """
 
     def read(name: str) -> list[FileIndex]:
         data = _present(lambda: store.read(join(at, name)), join(at, name))
         if hashlib.sha256(data).hexdigest() != commit.files[name].sha256:
             raise DamagedCheckpointError(f"{join(at, name)} is damaged: its sha256 is not the one that was committed")
-        return [FileIndex.from_json(file) for file in json.loads(data)["files"]]
+        index = json.loads(data)
+        if (version := index["format_version"]) != FORMAT_VERSION:
+            what = f"{join(at, name)} is of format version {version!r}, unlike its commit"
+            raise CheckpointVersionError(what, allowed=f"format version {FORMAT_VERSION}")
+        return [FileIndex.from_json(file) for file in index["files"]]
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(read, commit.indices))

@@ -23,10 +23,9 @@ from jobs.checkpoints.stages import Reached, go_on
 from jobs.checkpoints.sweep import Sweeper
 from jobs.ports import Saved
 from jobs.spec.strategy import Checkpoint
-from jobs.state.piece import Slots
+from jobs.state.piece import BEST, Slots
 from jobs.world import World
 
-BEST = "best"  # the slot that has a file of its own
 _SWEPT = "swept while it was read"
 
 

@@ -15,7 +15,7 @@ from cluster.store import Store
 from cluster.store.keys import join
 from cluster.store.retrying import Patience, persist
 from jobs.checkpoints.attempt import require_current
-from jobs.checkpoints.commit import Commit, Stored, read_commit, write_commit
+from jobs.checkpoints.commit import FORMAT_VERSION, Commit, Stored, read_commit, write_commit
 from jobs.checkpoints.coverage import require_whole
 from jobs.checkpoints.errors import DamagedCheckpointError, OutdatedAttemptError, UnfinishedCheckpointError
 from jobs.checkpoints.index import FileIndex
@@ -87,7 +87,7 @@ class Saver:
             seat.reached("between files")
             files.append(self._write(taken.step, taken.best, best=True))
         seat.reached("after upload")
-        index = {"format_version": 2, "files": [file.to_json() for file in files]}
+        index = {"format_version": FORMAT_VERSION, "files": [file.to_json() for file in files]}
         data = json.dumps(index, separators=(",", ":")).encode()
         self._persist(lambda: seat.store.write(self._key(index_name(taken.step, seat.attempt, seat.rank)), data))
         seat.reached("after index")

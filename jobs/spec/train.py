@@ -105,6 +105,11 @@ class TrainSpec(Frozen):
             raise ValueError("strategy.kind single runs in one process; set resources.workers to 1 or use ddp")
         return self
 
+    @property
+    def selected_by(self) -> tuple[str, Literal["min", "max"]]:
+        """The metric that picks the best weights, and which of its values is the best."""
+        return (self.publish.metric, self.publish.mode) if self.publish else ("valid/loss", "min")
+
     def accumulation(self, workers: int) -> int:
         """Micro-batches of a step on so many workers: as many in all as on the largest number of them.
 

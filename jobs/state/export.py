@@ -13,6 +13,7 @@ from jobs.checkpoints import open_checkpoint
 from jobs.checkpoints.commit import committed_steps
 from jobs.checkpoints.layout import home
 from jobs.ports import Saved
+from jobs.state.piece import holds_weights
 from jobs.state.whole import whole
 from jobs.training.reconstruct import reconstruct
 
@@ -52,6 +53,6 @@ def open_width(store: Store, run: str, step: int | None, width: float) -> Saved:
 
 def require_slot(saved: Saved, slot: str) -> None:
     """Raise UserError, naming those there are, unless the state has such weights."""
-    there = [name for name in saved.slots if name in ("value", "best") or name.startswith("average")]
-    if slot not in there:  # what an optimizer remembers of gradients is no model
+    there = [name for name in saved.slots if holds_weights(name)]
+    if slot not in there:
         raise UserError(f"the checkpoint of step {saved.step} has no weights {slot!r}", allowed=", ".join(there))

@@ -9,6 +9,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+VALUE, BEST = "value", "best"  # slots: the trained parameters; the weights of the best evaluation so far
+
+
+def holds_weights(slot: str) -> bool:
+    """Whether a slot has weights of the model, and not what an optimizer remembers."""
+    return slot in (VALUE, BEST) or slot.startswith("average")
+
 
 @dataclass(frozen=True)
 class Piece:

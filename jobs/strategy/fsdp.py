@@ -19,12 +19,13 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from jobs.spec.train import TrainSpec
-from jobs.state.piece import Find, Piece, Pieces, Slots
+from jobs.state.piece import VALUE, Find, Piece, Pieces, Slots
 from jobs.strategy.dual import carried, pairs_at_hooks
 from jobs.strategy.flattened import lay_flat
-from jobs.strategy.optimizers import build_optimizer, fresh_state, moments_of
+from jobs.strategy.optimizers import build_optimizer, fill, fresh_state, moments_in
 from jobs.strategy.precision import autocast
 from jobs.strategy.recompute import blocks
+from jobs.training.guard import taken
 from jobs.world import World
 
 
@@ -97,7 +98,7 @@ class FsdpEngine:
                 rows.append(shard.rows)
         total = self._norm([p.grad for p in rows if p.grad is not None])
         norm = float(total)
-        if math.isfinite(norm) and norm <= limit:
+        if taken(norm, limit):
             clip_grads_with_norm_(rows, self._strategy.gradient_clipping, total)
             for group in self._optimizer.param_groups:
                 group["lr"] = lr
@@ -115,9 +116,8 @@ class FsdpEngine:
     def moments(self) -> Slots:
         found: Slots = {}
         for name, shard in self._held.items():
-            for slot, values in self._optimizer.state.get(shard.rows, {}).items():
-                if slot != "step":
-                    found.setdefault(slot, {})[name] = shard.piece(values)
+            for slot, values in moments_in(self._optimizer.state.get(shard.rows, {})).items():
+                found.setdefault(slot, {})[name] = shard.piece(values)
         return found
 
     def counters(self) -> dict[str, int]:
@@ -135,14 +135,10 @@ class FsdpEngine:
         self._optimizer.state.clear()
         groups = {p: group for group in self._optimizer.param_groups for p in group["params"]}
         for name, shard in self._held.items():
-            wanted: dict[str, Tensor] = {"value": shard.rows}
             if self._steps:
-                group = groups[shard.rows]
-                state = self._optimizer.state[shard.rows] = fresh_state(group, shard.rows, self._steps)
-                wanted |= {slot: state[slot] for slot in moments_of(group)}
-            for slot, values in wanted.items():
-                piece = shard.piece(values)
-                piece.values.copy_(find(slot, name, piece.start, piece.stop))
+                self._optimizer.state[shard.rows] = fresh_state(groups[shard.rows], shard.rows, self._steps)
+            moments = moments_in(self._optimizer.state.get(shard.rows, {}))
+            fill({slot: shard.piece(values) for slot, values in {VALUE: shard.rows, **moments}.items()}, name, find)
         self._forget_gathered()
 
     def _norm(self, gradients: Iterable[Tensor]) -> Tensor:

@@ -1,6 +1,6 @@
 """The optimizer of a spec: AdamW for everything, or Muon for matrices and AdamW for the rest, as one object."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch.optim import AdamW, Muon, Optimizer
 
 from jobs.spec.optimizer import Muon as MuonSettings
 from jobs.spec.optimizer import Optimizer as OptimizerSettings
+from jobs.state.piece import Find, Piece
 
 ADAM, MUON = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)
 
@@ -63,6 +64,17 @@ def build_optimizer(parameters: Iterable[nn.Parameter], settings: OptimizerSetti
 def moments_of(group: dict[str, Any]) -> tuple[str, ...]:
     """Names of the moments that the parameters of a group get."""
     return MUON if "momentum" in group else ADAM
+
+
+def moments_in(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The moments of a parameter in its state of a torch optimizer, which holds the number of steps besides."""
+    return {slot: values for slot, values in state.items() if slot != "step"}
+
+
+def fill(pieces: Mapping[str, Piece], parameter: str, find: Find) -> None:
+    """Read one parameter's pieces, by slot, from a saved state."""
+    for slot, piece in pieces.items():
+        piece.values.copy_(find(slot, parameter, piece.start, piece.stop))
 
 
 def fresh_state(group: dict[str, Any], parameter: Tensor, steps: int) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from jobs.state.piece import Find, Piece, Pieces, Slots
 from jobs.strategy.optimizers import build_optimizer
 from jobs.strategy.precision import autocast
 from jobs.strategy.replicated_state import ReplicatedState
+from jobs.training.guard import taken
 from jobs.world import World
 
 
@@ -53,7 +54,7 @@ class ReplicatedEngine:
                 p.grad = torch.zeros_like(p)
         total = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         norm = float(total)
-        if math.isfinite(norm) and norm <= limit:
+        if taken(norm, limit):
             clip_grads_with_norm_(self._parameters, self._strategy.gradient_clipping, total)
             for group in self._optimizer.param_groups:
                 group["lr"] = lr

@@ -7,8 +7,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from jobs.state.piece import Find, Piece, Pieces, Slots
-from jobs.strategy.optimizers import fresh_state, moments_of
+from jobs.state.piece import VALUE, Find, Piece, Pieces, Slots
+from jobs.strategy.optimizers import fresh_state, moments_in
 from jobs.strategy.owners import owners
 from jobs.world import World
 
@@ -33,9 +33,8 @@ class ReplicatedState:
         """The optimizer's tensors of the parameters that this rank speaks for."""
         found: Slots = {}
         for name, p in self._own().items():
-            for slot, value in self._optimizer.state.get(p, {}).items():
-                if slot != "step":
-                    found.setdefault(slot, {})[name] = Piece(0, value.view(-1))
+            for slot, value in moments_in(self._optimizer.state.get(p, {})).items():
+                found.setdefault(slot, {})[name] = Piece(0, value.view(-1))
         return found
 
     @torch.no_grad()
@@ -52,14 +51,14 @@ class ReplicatedState:
         A rank reads what it speaks for: the store is asked for each number once, not by all ranks.
         """
         self._optimizer.state.clear()
-        slots: dict[str, dict[str, Tensor]] = {"value": dict(self._parameters)}
+        slots: dict[str, dict[str, Tensor]] = {VALUE: dict(self._parameters)}
         if steps:
             names = {p: name for name, p in self._parameters.items()}
             for group in self._optimizer.param_groups:
                 for p in group["params"]:
                     state = self._optimizer.state[p] = fresh_state(group, p, steps)
-                    for slot in moments_of(group):
-                        slots.setdefault(slot, {})[names[p]] = state[slot]
+                    for slot, moment in moments_in(state).items():
+                        slots.setdefault(slot, {})[names[p]] = moment
         own = self._own()
         for slot, tensors in slots.items():
             for name in [name for name in tensors if name in own]:

@@ -20,6 +20,7 @@ from jobs.strategy.precision import autocast
 from jobs.strategy.replicated_state import ReplicatedState
 from jobs.strategy.zero_config import deepspeed_config
 from jobs.strategy.zero_state import PartitionedOptimizer, PartitionedParameters, ZeroState
+from jobs.training.guard import taken
 from jobs.world import World
 
 
@@ -85,7 +86,7 @@ class ZeroEngine:
             for p in self._parameters:
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad
             self._norm = float(get_total_norm([p.grad for p in self._parameters if p.grad is not None]))
-            if not (math.isfinite(self._norm) and self._norm <= limit):
+            if not taken(self._norm, limit):
                 self._engine.zero_grad()
                 return self._norm
         self._engine.step()
@@ -132,7 +133,7 @@ class ZeroEngine:
             found = ask()
             total = combine_grad_norm_groups(found) if isinstance(found, list) else found
             self._norm = float(total)  # infinite for what is not a number, too
-            if self._norm <= self._limit:
+            if taken(self._norm, self._limit):
                 return found
             bad = torch.full_like(total, math.inf)
             return [bad] if isinstance(found, list) else bad

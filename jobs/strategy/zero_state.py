@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jobs.state.piece import Find, Piece, Pieces, Slots
-from jobs.strategy.optimizers import fresh_state, moments_of
+from jobs.state.piece import VALUE, Find, Piece, Pieces, Slots
+from jobs.strategy.optimizers import fill, fresh_state, moments_in
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,8 @@ class ZeroState:
         found: Slots = {}
         for name, shard in self._shards.items():
             flat = self._flats()[shard.flat]
-            for slot, moment in self._zero.optimizer.state.get(flat, {}).items():
-                if slot != "step":
-                    found.setdefault(slot, {})[name] = self._piece(shard, moment)
+            for slot, moment in moments_in(self._zero.optimizer.state.get(flat, {})).items():
+                found.setdefault(slot, {})[name] = self._piece(shard, moment)
         return found
 
     @torch.no_grad()
@@ -63,13 +62,9 @@ class ZeroState:
             for number, flat in enumerate(self._flats()):
                 inner.state[flat] = fresh_state(inner.param_groups[self._group(number)], flat, steps)
         for name, shard in self._shards.items():
-            wanted = {"value": self._flats()[shard.flat]}
-            if steps:
-                state = inner.state[self._flats()[shard.flat]]
-                wanted |= {slot: state[slot] for slot in moments_of(inner.param_groups[self._group(shard.flat)])}
-            for slot, flat in wanted.items():
-                piece = self._piece(shard, flat)
-                piece.values.copy_(find(slot, name, piece.start, piece.stop))
+            held = self._flats()[shard.flat]
+            wanted = {VALUE: held, **moments_in(inner.state.get(held, {}))}
+            fill({slot: self._piece(shard, flat) for slot, flat in wanted.items()}, name, find)
         self._publish()
 
     @staticmethod

@@ -14,6 +14,11 @@ WINDOW = 100  # norms that are remembered
 FIRST = 20  # norms before which nothing counts as a spike: the first steps of a run are unlike the rest
 
 
+def taken(norm: float, limit: float) -> bool:
+    """Whether a step whose gradients have this norm changes anything."""
+    return math.isfinite(norm) and norm <= limit
+
+
 class StepGuard:
     """Remembers the norms of the steps that were taken and counts those that were not."""
 
@@ -36,12 +41,12 @@ class StepGuard:
 
     def took(self, norm: float) -> bool:
         """Whether the step with this norm was taken. Must be told of every step, after it."""
-        taken = math.isfinite(norm) and norm <= self.limit
-        if taken:
+        took = taken(norm, self.limit)
+        if took:
             self._norms.append(norm)
         else:
             self.skipped += 1
-        return taken
+        return took
 
     def state(self) -> dict[str, Any]:
         """As JSON, to the bit."""

@@ -11,7 +11,7 @@ import torch
 from jobs.data.batches import Batches
 from jobs.ports import Saved
 from jobs.spec.train import TrainSpec
-from jobs.state.piece import Pieces, Slots
+from jobs.state.piece import BEST, VALUE, Pieces, Slots
 from jobs.strategy.engine import Engine
 from jobs.training.average import Averages
 from jobs.training.guard import StepGuard
@@ -19,7 +19,6 @@ from jobs.training.pieces import copied, recut
 from jobs.training.selection import Selection
 from jobs.training.sums import RATE
 
-VALUE, BEST = "value", "best"
 CPU = torch.device("cpu")
 
 
@@ -27,11 +26,10 @@ class TrainingState:
     """One run, at `step` finished steps, as this rank sees it."""
 
     def __init__(self, spec: TrainSpec, engine: Engine) -> None:
-        metric, mode = (spec.publish.metric, spec.publish.mode) if spec.publish else ("valid/loss", "min")
         self.step = 0
         self.averages = Averages(spec.schedule.ema, spec.schedule.posthoc_ema, engine.values())
         self.guard = StepGuard(spec.guard.spike, spec.guard.budget)
-        self.selection = Selection(metric, mode, spec.schedule.early_stop)
+        self.selection = Selection(*spec.selected_by, spec.schedule.early_stop)
         self.metrics: dict[str, float] = {}  # of the last evaluation
         self.evaluated = 0  # the step of that
         self.latest: dict[str, float] = {}  # what the last step was like

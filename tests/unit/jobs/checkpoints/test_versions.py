@@ -1,5 +1,6 @@
 """Checkpoints of every version of the format there has been: read, or refused with what to do. See tests/data."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -58,4 +59,16 @@ def test_a_version_of_the_future_is_refused(begin: Callable[..., Ranks], store: 
     document = json.loads(store.read(f"{HOME}/00000010/COMMIT.json"))
     store.write(f"{HOME}/00000010/COMMIT.json", json.dumps({**document, "format_version": 3}).encode())
     with pytest.raises(CheckpointVersionError, match="is of format version 3, which is newer than this release"):
+        begin().newest()
+
+
+def test_an_index_of_another_version_than_its_commit_is_refused(begin: Callable[..., Ranks], store: Store) -> None:
+    begin().save(10, state(1))
+    name = "00000010/a0001-00000.json"
+    data = json.dumps({**json.loads(store.read(f"{HOME}/{name}")), "format_version": 3}).encode()
+    store.write(f"{HOME}/{name}", data)
+    document = json.loads(store.read(f"{HOME}/00000010/COMMIT.json"))
+    document["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    store.write(f"{HOME}/00000010/COMMIT.json", json.dumps(document).encode())
+    with pytest.raises(CheckpointVersionError, match=f"{name} is of format version 3, unlike its commit"):
         begin().newest()
