@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from jobs.spec.train import TrainSpec
 from jobs.state.piece import Find, Piece, Pieces, Slots
@@ -85,10 +85,12 @@ class ZeroEngine:
         if isinstance(self._state, ReplicatedState):
             for p in self._parameters:
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-            self._norm = float(get_total_norm([p.grad for p in self._parameters if p.grad is not None]))
+            total = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+            self._norm = float(total)
             if not taken(self._norm, limit):
                 self._engine.zero_grad()
                 return self._norm
+            clip_grads_with_norm_(self._parameters, self._strategy.gradient_clipping, total)
         self._engine.step()
         self._steps += self._engine.skipped_steps == before
         return self._norm

@@ -65,7 +65,8 @@ def deepspeed_config(spec: TrainSpec, workers: int) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": (spec.data.batch.counted or shares) // shares,
         "gradient_accumulation_steps": micro_batches,
         "zero_optimization": zero,
-        "gradient_clipping": strategy.gradient_clipping,
+        # Under stage 0 the engine finds the norm itself, and clips by it: DeepSpeed would find it a second time.
+        "gradient_clipping": strategy.gradient_clipping if strategy.stage else 0.0,
         # The optimizer is torch's own AdamW, on the CPU too: DeepSpeed's would have to be compiled first.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,

@@ -36,6 +36,30 @@ def resumed(world, name, strategy, saved, taken, steps):
     return loaded, tiny.state(made, world), losses
 
 
+def norms_computed(world, name, strategy):
+    """How often a step computes the norm of the gradients, and how long the gradients are where they are used."""
+    import deepspeed.runtime.engine as engine
+
+    made, task, calls, lengths = tiny.engine(TASKS[name](), world, tiny.spec(strategy)), TASKS[name](), [], []
+    usual, stepped = engine.DeepSpeedEngine.clip_fp32_gradients, engine.DeepSpeedEngine._take_model_step
+
+    def clip(self):
+        calls.append(True)
+        return usual(self)
+
+    def step(self, *arguments, **options):
+        gradients = [p.grad.double().square().sum() for p in made.module.parameters() if p.grad is not None]
+        lengths.append(float(torch.stack(gradients).sum().sqrt()))
+        return stepped(self, *arguments, **options)
+
+    engine.DeepSpeedEngine.clip_fp32_gradients, engine.DeepSpeedEngine._take_model_step = clip, step
+    try:
+        norms = tiny.train(made, task, world, range(2))[1]
+    finally:
+        engine.DeepSpeedEngine.clip_fp32_gradients, engine.DeepSpeedEngine._take_model_step = usual, stepped
+    return len(calls), lengths, norms
+
+
 def numbers_read(world, name, strategy, saved, taken):
     """How many numbers of a saved state this rank asks for, and the state that it has then."""
     made, asked = tiny.engine(TASKS[name](), world, tiny.spec(strategy), seed=1), []

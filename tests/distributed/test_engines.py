@@ -73,6 +73,14 @@ def test_a_run_goes_on_under_any_other_strategy(two_ranks, alone):
     assert max(tiny.difference(end, ends[0]) for end in ends) <= 1e-6
 
 
+def test_zero_0_clips_by_the_norm_that_is_known(two_ranks):
+    how = {**STRATEGIES["zero-0"], "gradient_clipping": 1e-3}
+    (calls, lengths, norms), _ = two_ranks.call(checks.norms_computed, "transformer", how)
+    assert calls == 0
+    assert all(norm > 1e-2 for norm in norms)
+    assert lengths == pytest.approx([1e-3, 1e-3], rel=1e-2)
+
+
 @pytest.mark.parametrize("strategy", ["ddp", "zero-0", "zero-2"])
 def test_each_number_is_read_by_one_rank(two_ranks, strategy):
     (saved, *_), _ = two_ranks.call(checks.trained, "transformer", STRATEGIES["ddp"], 2)
