@@ -10,7 +10,7 @@ class TrainingDivergedError(RuntimeError):
         shown = ", ".join(samples[:8]) + (", ..." if len(samples) > 8 else "")
         super().__init__(
             f"the gradients have norm {norm:.3g} at step {step}, and {skipped} steps were left out so far, more than "
-            f"guard.budget allows; the worst batch is that of rank {rank} (samples {shown}): "
+            f"guard.budget allows; the batch with the largest loss is that of rank {rank} (samples {shown}): "
             "lower optimizer.params.lr or check these samples"
         )
         self.step, self.rank, self.samples, self.norm, self.skipped = step, rank, samples, norm, skipped

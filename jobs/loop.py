@@ -58,8 +58,8 @@ def train(
     """Train until `spec.schedule.steps`, from the newest committed checkpoint. Called on every rank with the same spec.
 
     training: micro-batches without end, `spec.accumulation(world.size)` a step. validation: batches of one epoch.
-    Raises TrainingDivergedError where more steps had to be left out than the guard's budget, naming the samples of the
-    worst batch; and PreemptedError, once everything is saved, where any rank was asked to stop.
+    Raises TrainingDivergedError where more steps had to be left out than the guard's budget, naming the samples with
+    the largest loss; and PreemptedError, once everything is saved, where any rank was asked to stop.
     """
     run = _Run(spec, engine, objective, training, validation, ports, world, device)
     run.resume()
@@ -154,8 +154,11 @@ class _Run:
                 self.save()
 
     def left_out(self, norm: float, limit: float, sums: StepSums) -> None:
-        """Tell which step the guard left out and whose batch was the worst; end the run if the budget is spent."""
-        loss, rows = sums.worst()
+        """Tell which step the guard left out and whose loss was the largest; end the run if the budget is spent.
+
+        Gradients are known as a sum over all batches only, so it is the loss that points at samples.
+        """
+        loss, rows = sums.largest()
         try:
             samples = self._training.identifiers(rows)
         except UserError:  # the store is down; numbers are better than another error

@@ -1,4 +1,4 @@
-"""What the micro-batches of one step add up to on this rank, and which of them was the worst."""
+"""What the micro-batches of one step add up to on this rank, and which of them had the largest loss."""
 
 import math
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ class StepSums:
         amounts = {name + RATE: torch.tensor(amount, dtype=torch.float64) for name, amount in self._contents.items()}
         return dict(zip(names, together, strict=True)) | amounts
 
-    def worst(self) -> tuple[float, Integers]:
+    def largest(self) -> tuple[float, Integers]:
         """The largest loss of a micro-batch, infinity for one that is no number, and the rows it came from."""
         losses = [float(loss) for loss, _ in self._parts]
         losses = [loss if math.isfinite(loss) else math.inf for loss in losses]
