@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from jobs.state.piece import Find, Slots
@@ -70,5 +69,4 @@ class Ports:
 
     recorder: Recorder
     checkpoints: Checkpoints
-    scratch: Path
     stop: Callable[[], bool] = never

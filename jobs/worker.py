@@ -76,7 +76,7 @@ def work(
         if checkpoints is None:
             description = resolved.description.to_json()
             checkpoints = RunCheckpoints(store, task.run_id, world, spec.checkpoint, scratch, model=description)
-        ports = Ports(recorder, checkpoints, scratch, stop)
+        ports = Ports(recorder, checkpoints, stop)
         return train(spec, engine, objective, training, validation, ports, world, device)
 
 

@@ -291,7 +291,7 @@ def run(memory, wanted, workers=1, *, stop=never, training=None, validation=None
         micro = BATCH // wanted.accumulation(workers) // workers
         points = Points(world, micro, **(training or {}))
         held_out = Points(world, micro, epochs=1, **(validation or {}))
-        ports = Ports(memory, memory.checkpoints(world), None, stop)
+        ports = Ports(memory, memory.checkpoints(world), stop)
         try:
             outcome = train(wanted, engine, SquaredError(), points, held_out, ports, world, torch.device("cpu"))
             engine.points = points
