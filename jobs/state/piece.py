@@ -33,6 +33,6 @@ class Piece:
 Pieces = dict[str, Piece]  # by parameter
 Slots = dict[str, Pieces]  # by slot
 
-# (slot, parameter, start, stop) -> (stop - start,): a stretch of a saved state, wherever its numbers lie.
+# (slot, parameter, start, stop) -> (stop - start,): a stretch of a saved state, wherever its numbers lie, as a copy.
 # Raises KeyError where the state has no such slot or parameter.
 Find = Callable[[str, str, int, int], Tensor]

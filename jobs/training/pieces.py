@@ -18,6 +18,9 @@ def recut(find: Find, slot: str, layout: Mapping[str, Piece], device: torch.devi
     Raises KeyError where the state has no such slot.
     """
     return {
-        name: Piece(piece.start, find(slot, name, piece.start, piece.stop).to(piece.values).to(device, copy=True))
+        name: Piece(
+            piece.start,
+            find(slot, name, piece.start, piece.stop).to(device or piece.values.device, piece.values.dtype),
+        )
         for name, piece in layout.items()
     }
