@@ -8,7 +8,8 @@ BENCH  := $(firstword $(wildcard $(BIN)/python) $(PYTHON))
 TORCH  := torch==2.13.0
 # Two processes of one thread each. What starts Ray mostly waits: all of it runs in one of them, from the beginning,
 # and the other does the rest meanwhile (tests/conftest.py divides them).
-QUICK  := -q -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder
+TWO    := -n 2 --dist loadfile --no-loadscope-reorder
+QUICK  := -q -m "not slow and not gpu" $(TWO)
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
@@ -44,7 +45,7 @@ test: $(READY)   ## unit and integration tests, with coverage
 	$(BIN)/pytest tests/integration tests/distributed tests/unit tests/equivariance tests/golden $(QUICK) --cov --cov-report=term:skip-covered $(ARGS)
 
 test-slow: $(READY)  ## fault, kill and soak tests
-	$(BIN)/pytest -m "slow and not gpu" $(ARGS)
+	$(BIN)/pytest tests/e2e tests -m "slow and not gpu" $(TWO) $(ARGS)
 
 # Without $(READY): a machine with CUDA brings its own torch, and needs no Ray. PYTHON=... where there is no $(VENV).
 bench-gpu:       ## training benchmarks on CUDA, under torchrun without Ray

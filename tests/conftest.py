@@ -32,11 +32,20 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.slow)
 
 
+START_RAY = (
+    "tests/integration/",
+    "tests/e2e/",
+    "tests/faults/test_interrupt",
+    "tests/faults/test_nodes_lost",
+    "tests/faults/test_training_survives",
+)
+
+
 class OneForRay(LoadFileScheduling):
     """Tests go to processes by file, but all of those that start Ray to one and the same, one after the other."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "ray" if nodeid.startswith("tests/integration/") else super()._split_scope(nodeid)
+        return "ray" if nodeid.startswith(START_RAY) else super()._split_scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneForRay:
