@@ -28,10 +28,7 @@ class Strategy(Frozen):
     accumulate: PositiveInt = Field(default=1, description="micro-batches of a step on the largest number of workers")
     recompute: bool = Field(default=False, description="forget activations of a block, compute them again in backward")
     compile: bool = Field(default=False, description="torch.compile, block by block")
-    offload: Literal["none", "cpu", "nvme"] = Field(
-        default="none", description="deepspeed: where the optimizer's state is"
-    )
-    offload_path: str | None = Field(default=None, description="the folder on local disk for offload: nvme")
+    offload: Literal["none", "cpu"] = Field(default="none", description="deepspeed: where the optimizer's state is")
     deepspeed: dict[str, Any] = Field(
         default_factory=dict, description="more of DeepSpeed's own configuration, as it is"
     )

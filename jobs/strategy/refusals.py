@@ -80,8 +80,6 @@ def _no_forces(spec: TrainSpec) -> Iterator[Refusal]:
 
 def _offload(spec: TrainSpec, cuda: bool) -> Iterator[Refusal]:
     strategy = spec.strategy
-    if strategy.offload_path is not None and strategy.offload != "nvme":
-        yield Refusal("strategy.offload_path", f"offload is {strategy.offload}", "leave it out")
     if strategy.offload == "none":
         return
     if not strategy.stage:
@@ -89,9 +87,6 @@ def _offload(spec: TrainSpec, cuda: bool) -> Iterator[Refusal]:
         yield Refusal("strategy.offload", f"{how} keeps its state on the device", "use kind: deepspeed, zero_stage: 1")
     if not cuda:
         yield Refusal("strategy.offload", "without GPUs everything is in main memory already", "use offload: none")
-    elif strategy.offload == "nvme":
-        why = "a state on disk cannot be read for checkpoints and averages yet"
-        yield Refusal("strategy.offload", why, "use offload: cpu")
 
 
 def _optimizer(spec: TrainSpec) -> Iterator[Refusal]:

@@ -73,6 +73,14 @@ def test_a_run_goes_on_under_any_other_strategy(two_ranks, alone):
     assert max(tiny.difference(end, ends[0]) for end in ends) <= 1e-6
 
 
+@pytest.mark.parametrize("strategy", ["zero-1", "zero-3, all sharded"])
+def test_an_offloaded_optimizer_takes_the_same_steps(two_ranks, alone, strategy):
+    (state, losses, _, loaded), _ = two_ranks.call(checks.offloaded, "transformer", STRATEGIES[strategy], 4)
+    assert losses == pytest.approx(alone["transformer"][1][:4], rel=1e-6)
+    assert state.keys() == {"value", "exp_avg", "exp_avg_sq"}
+    assert checks.same_bits(loaded, state)
+
+
 def test_zero_0_clips_by_the_norm_that_is_known(two_ranks):
     how = {**STRATEGIES["zero-0"], "gradient_clipping": 1e-3}
     (calls, lengths, norms), _ = two_ranks.call(checks.norms_computed, "transformer", how)

@@ -34,12 +34,16 @@ ANY = [
     ({"kind": "fsdp", "zero_stage": 1}, {}, "strategy.zero_stage", "leave it out"),
     ({"kind": "ddp", "offload": "cpu"}, {}, "strategy.offload", "kind: deepspeed"),
     ({"zero_stage": 0, "offload": "cpu"}, {}, "strategy.offload", "zero_stage: 1"),
-    ({"offload": "nvme"}, {}, "strategy.offload", "offload: cpu"),
-    ({"offload_path": "scratch"}, {}, "strategy.offload_path", "leave it out"),
     ({"zero_stage": 1}, MUON, "optimizer.name", "kind: ddp"),
     ({"kind": "fsdp"}, MUON, "optimizer.name", "adamw"),
     ({"kind": "ddp", "deepspeed": {"wandb": {}}}, {}, "strategy.deepspeed", "kind: deepspeed"),
     ({"deepspeed": {"gradient_clipping": 1.0}}, {}, "strategy.deepspeed.gradient_clipping", "set strategy.gradient"),
+    (
+        {"deepspeed": {"zero_optimization": {"offload_optimizer": {"nvme_path": "scratch"}}}},
+        {},
+        "strategy.deepspeed.zero_optimization.offload_optimizer.nvme_path",
+        "leave it out",
+    ),
     ({"deepspeed": {"steps_per_print": 1}}, {}, "strategy.deepspeed.steps_per_print", "leave it out"),
 ]
 
