@@ -81,10 +81,10 @@ class Saver:
         if taken.best is not None:
             self._kept = None  # until these are committed
         files = [self._write(taken.step, taken.state, best=False)]
+        seat.reached("between files")
         if taken.best is None:
             files += self._kept or []
         elif taken.best.packing.places:
-            seat.reached("between files")
             files.append(self._write(taken.step, taken.best, best=True))
         seat.reached("after upload")
         index = {"format_version": FORMAT_VERSION, "files": [file.to_json() for file in files]}

@@ -12,7 +12,7 @@ Stage = Literal[
     "after copy",  # the training goes on from here; all that follows happens behind it
     "during write",  # half of a file is on the local disk
     "before upload",  # of a file, which is on the local disk
-    "between files",  # the first of two files is on the store
+    "between files",  # the first of two files is on the store; the second one is written only where it is new
     "after upload",  # all files are on the store, the index is not
     "after index",  # this rank has done its part
     "before commit",  # rank 0: all ranks have done their part
