@@ -177,7 +177,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line for people."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, markup=False)  # a bracket in an error is no tag
 
     def show(self, renderable: RenderableType) -> None:
         """A table, a panel: anything rich can draw."""

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.timeout(1800)
 EQUI = [sys.executable, "-c", "from cluster.cli import main; main()"]
 RUN_S = 150.0  # a whole run on a free machine, with room
 GONE_S = 20.0
+HEAD_S = 120.0  # Ray's processes wait a minute for it to come back
 RECOVERY_S = 20.0  # from a failure to the next step
 
 
@@ -197,6 +198,19 @@ def test_a_run_whose_driver_is_killed_is_lost_and_resumed_without_losing_a_digit
     assert "lost" in site.equi("status", "driver")
     committed = site.committed("driver")
     resumed_without_losing_a_digit(site, "driver", committed, unbroken)
+
+
+def test_a_run_whose_head_is_gone_ends_and_is_resumed_without_losing_a_digit(
+    site: Site, unbroken: dict[str, Any]
+) -> None:
+    with site.submitted("head", follow=False) as running:
+        site.wait_for_commit("head", COMMIT_EVERY, running)
+        (head,) = (pid for pid, words in running.processes().items() if words.split()[0].endswith("gcs_server"))
+        os.kill(head, signal.SIGKILL)
+        assert running.left_after(HEAD_S * site.stretch) == {}
+    assert load_run(site.store, "head").status in ("failed", "running")  # or as its driver has left it
+    assert json.loads(site.equi("status", "head", "--json"))["status"] in ("failed", "lost")
+    resumed_without_losing_a_digit(site, "head", site.committed("head"), unbroken)
 
 
 def test_a_run_that_was_stopped_is_resumed_without_losing_a_digit(site: Site, unbroken: dict[str, Any]) -> None:
