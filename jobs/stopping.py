@@ -8,7 +8,6 @@ interpreter does. Ray's own handler, which ends the process, is replaced.
 import os
 import signal
 import threading
-import time
 
 ENDED_BY_SIGTERM = 128 + signal.SIGTERM
 
@@ -18,7 +17,6 @@ class StopNotice:
 
     def __init__(self, grace: float) -> None:
         self._asked, self._grace = threading.Event(), grace
-        self.at: float | None = None  # Unix time of the notice
 
     def __call__(self) -> bool:
         """What the training loop asks after every step."""
@@ -26,9 +24,7 @@ class StopNotice:
 
     def give(self) -> None:
         """The notice, from whomever."""
-        if not self._asked.is_set():
-            self.at = time.time()
-            self._asked.set()
+        self._asked.set()
 
     def listen(self) -> None:
         """Take SIGTERM as the notice. After the grace, or at a second SIGTERM, the process ends itself."""
