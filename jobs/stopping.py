@@ -35,11 +35,13 @@ class StopNotice:
         threading.Thread(target=self._hear, args=(reading,), name="StopNotice", daemon=True).start()
 
     def _hear(self, reading: int) -> None:
+        told = False  # by SIGTERM; what the driver has asked for before does not count
         while number := os.read(reading, 1):
             if number[0] != signal.SIGTERM:
                 continue
-            if self._asked.is_set():
+            if told:
                 os._exit(ENDED_BY_SIGTERM)
+            told = True
             self.give()
             timer = threading.Timer(self._grace, os._exit, (ENDED_BY_SIGTERM,))
             timer.daemon = True
