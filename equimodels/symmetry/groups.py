@@ -1,4 +1,7 @@
-"""The groups of rotations and reflections of space, as orthogonal 3 x 3 matrices in float64."""
+"""Groups: of rotations, reflections and translations of space, and of permutations. Elements in float64.
+
+Shapes: `...` any. An element of a group of matrices is the matrix; a permutation p is the row p(0), p(1), ...
+"""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -64,3 +67,89 @@ class Orthogonal:
     def identity(self) -> Tensor:
         """(3, 3)."""
         return torch.eye(3, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Axial:
+    """SO(2): the rotations of space about the axis y, the polar axis of the harmonics. Elements as in `Orthogonal`."""
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """(count, 3, 3), uniform in the angle."""
+        angle = 2 * torch.pi * torch.rand(count, dtype=torch.float64, generator=generator)
+        cosine, sine, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+        rows = [(cosine, zero, sine), (zero, one, zero), (-sine, zero, cosine)]
+        return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+
+    def compose(self, first: Tensor, second: Tensor) -> Tensor:
+        """The matrix product."""
+        return first @ second
+
+    def inverse(self, element: Tensor) -> Tensor:
+        """The transpose."""
+        return element.mT
+
+    def identity(self) -> Tensor:
+        """(3, 3)."""
+        return torch.eye(3, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Euclidean:
+    """E(3), or subgroups of it: x becomes R x + t. Elements are (..., 4, 4) matrices [[R, t], [0, 1]].
+
+    rotations: the group of R, None for translations alone. spread: the translations have no uniform measure and are
+    drawn from a normal one of this standard deviation.
+    """
+
+    rotations: Orthogonal | Axial | None = Orthogonal()
+    spread: float = 1.0
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """(count, 4, 4)."""
+        eye = torch.eye(3, dtype=torch.float64).expand(count, 3, 3)
+        linear = eye if self.rotations is None else self.rotations.sample(count, generator)
+        return euclidean(linear, self.spread * torch.randn(count, 3, dtype=torch.float64, generator=generator))
+
+    def compose(self, first: Tensor, second: Tensor) -> Tensor:
+        """The matrix product."""
+        return first @ second
+
+    def inverse(self, element: Tensor) -> Tensor:
+        """x becomes R^T (x - t)."""
+        back = element[..., :3, :3].mT
+        return euclidean(back, -(back @ element[..., :3, 3:]).squeeze(-1))
+
+    def identity(self) -> Tensor:
+        """(4, 4)."""
+        return torch.eye(4, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Permutations:
+    """S_n. Elements are (..., n) int64: what stands at i goes to p(i)."""
+
+    size: int
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """(count, n), uniform."""
+        rows = [torch.randperm(self.size, generator=generator) for _ in range(count)]
+        return torch.stack(rows) if rows else torch.empty(0, self.size, dtype=torch.int64)
+
+    def compose(self, first: Tensor, second: Tensor) -> Tensor:
+        """i goes to first(second(i))."""
+        return torch.gather(first.expand_as(second), -1, second)
+
+    def inverse(self, element: Tensor) -> Tensor:
+        """p(i) goes to i."""
+        return element.argsort(-1)
+
+    def identity(self) -> Tensor:
+        """(n,): 0, 1, ..."""
+        return torch.arange(self.size)
+
+
+def euclidean(linear: Tensor, translation: Tensor) -> Tensor:
+    """linear: (..., 3, 3); translation: (..., 3). Returns the element (..., 4, 4) of `Euclidean`."""
+    top = torch.cat([linear, translation[..., None]], dim=-1)
+    last = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)
+    return torch.cat([top, last], dim=-2)
