@@ -7,7 +7,13 @@ from torch import nn
 from equimodels.registry import Registry
 
 models: Registry[nn.Module] = Registry(
-    "model", ("equimodels.models.gaunt_potential", "equimodels.models.diffusion_transformer")
+    "model",
+    (
+        "equimodels.models.gaunt_potential",
+        "equimodels.models.attention_potential",
+        "equimodels.models.invariant_potential",
+        "equimodels.models.diffusion_transformer",
+    ),
 )
 radial_bases: Registry[nn.Module] = Registry(
     "radial basis",

@@ -6,9 +6,9 @@ Lengths in angstrom, energies in eV. Sources: message passing with many-body pro
 Gaunt products (Luo et al. 2024, arXiv 2401.10216) by quadrature on the sphere.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,23 +16,15 @@ from torch.nn import functional as F
 
 from equimodels.components import models
 from equimodels.embeddings.radial import build_radial
-from equimodels.errors import SettingError, require
-from equimodels.models.atomic_facts import LabelledStructure, atomic_facts
+from equimodels.errors import require
 from equimodels.models.degree_linear import DegreeLinear
 from equimodels.models.graph import AtomGraph
+from equimodels.models.potential import EnergyForces, Potential
 from equimodels.models.products import Products, Quadrature
 from equimodels.models.radial_network import RadialNetwork
-from equimodels.ops.exact import ExactTables
 from equimodels.ops.spherical_harmonics import harmonics_of_unit_vectors
 
-ELEMENTS = 119  # atomic numbers below this
-
-
-class EnergyForces(NamedTuple):
-    """energy (B,) float64, eV; forces (N, 3) in the dtype of the model, eV/angstrom, or (0, 3) where not asked for."""
-
-    energy: Tensor
-    forces: Tensor
+__all__ = ["EnergyForces", "GauntPotential", "GauntPotentialConfig", "Interaction"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,20 +83,13 @@ class Interaction(nn.Module):
 
 
 @models.register("gaunt_potential", config=GauntPotentialConfig)
-class GauntPotential(ExactTables):
-    """Energies and conservative forces of structures; see the module for symbols and sources.
+class GauntPotential(Potential):
+    """A potential of Gaunt products; see the module for symbols and sources.
 
-    energy = sum over atoms of reference[species] + scale * (a readout of the invariants after every layer), the
-    reference and the sum in float64; forces = -d energy / d positions. The scale is the root mean square force of the
-    training set times 1 angstrom.
-
-    `embedding` names the radial basis (see `build_radial`); `facts` are those of `gather_facts`; `products` makes the
-    products, Gaunt products by exact quadrature unless given. Raises SettingError and UnknownComponentError.
+    The energy of an atom is the sum of a readout of its invariants after every layer. `embedding` names the radial
+    basis (see `build_radial`); `facts` are those of `gather_facts`; `products` makes the products, Gaunt products by
+    exact quadrature unless given. Raises SettingError and UnknownComponentError.
     """
-
-    conservative: ClassVar[bool] = True  # forces are a gradient taken in `forward`: a loss on them needs a second one
-    species_index: Tensor
-    reference: Tensor
 
     def __init__(
         self,
@@ -114,15 +99,9 @@ class GauntPotential(ExactTables):
         facts: Mapping[str, Any],
         products: Products | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(facts)
         products = Quadrature() if products is None else products
-        self.config = config
-        species, reference, self.scale, self.neighbours = _read(facts)
-        index = torch.full((ELEMENTS,), -1)
-        index[torch.tensor(species)] = torch.arange(len(species))
-        self.register_buffer("species_index", index, persistent=False)
-        self.add_table("reference", torch.tensor(reference, dtype=torch.float64), rounded=False)
-
+        self.config, species = config, self.species
         channels, last = config.channels, config.layers - 1
         basis = build_radial(embedding, cutoff=config.cutoff)
         self.radial = RadialNetwork(
@@ -137,43 +116,10 @@ class GauntPotential(ExactTables):
         self.readout_hidden = nn.Parameter(torch.randn(channels, config.readout_hidden) / channels**0.5)
         self.readout_last = nn.Parameter(torch.zeros(config.readout_hidden))
 
-    @classmethod
-    def build(cls, config: GauntPotentialConfig, embedding: Mapping[str, Any], facts: Mapping[str, Any]) -> Self:
-        """The potential with fresh weights. Raises SettingError and UnknownComponentError."""
-        return cls(config, embedding=embedding, facts=facts)
-
-    @classmethod
-    def gather_facts(cls, config: GauntPotentialConfig, samples: Iterable[LabelledStructure]) -> dict[str, Any]:
-        """Facts of training structures, (numbers, positions, energy, forces) each: see `atomic_facts`."""
-        return atomic_facts(samples, config.cutoff)
-
-    def forward(self, graph: AtomGraph, with_forces: bool = True) -> EnergyForces:
-        """Energies (B,) and forces (N, 3) of a graph whose edges reach to the cutoff (longer ones change nothing).
-
-        In training mode the forces can be differentiated again, by the parameters and, where `graph.positions` requires
-        a gradient, by the positions. In eval mode both results are detached. Works under `no_grad` and
-        `inference_mode`. Without forces, they are (0, 3). Raises SettingError for an unknown element.
-        """
-        if not with_forces:
-            kind, positions = self._kind(graph.numbers), graph.positions.to(self.embed.dtype)
-            return EnergyForces(self._total(graph, kind, self.atomic_energies(graph, kind, positions)), positions[:0])
-        with torch.inference_mode(False), torch.enable_grad():
-            graph = graph.usable_by_autograd()
-            kind = self._kind(graph.numbers)
-            positions = graph.positions.to(self.embed.dtype)
-            if not positions.requires_grad:
-                positions = positions.detach().requires_grad_()
-            scaled = self.atomic_energies(graph, kind, positions)
-            (gradient,) = torch.autograd.grad(scaled.sum(), positions, create_graph=self.training)
-            energy = self._total(graph, kind, scaled if self.training else scaled.detach())
-            return EnergyForces(energy, gradient * -self.scale)
-
     def atomic_energies(self, graph: AtomGraph, kind: Tensor, positions: Tensor) -> Tensor:
         """(N,) energies in units of `scale`, without references; kind (N,) is the species index, positions (N, 3)."""
         config = self.config
-        sender, receiver = graph.edges
-        vectors = positions.index_select(0, receiver) - positions.index_select(0, sender) + graph.shifts.to(positions)
-        distance = torch.linalg.vector_norm(vectors, dim=1)
+        vectors, distance = self.edge_vectors(graph, positions)
         harmonics = harmonics_of_unit_vectors(config.lmax, vectors / distance[:, None])
         # Messages are sums over neighbours: divided by the root of their number, they keep unit variance.
         radial = self.radial(distance) * self.neighbours**-0.5
@@ -185,33 +131,3 @@ class GauntPotential(ExactTables):
             energies.append(features[:, :, 0])
         linear = [scalars @ readout for scalars, readout in zip(energies[:-1], self.readout_linear, strict=True)]
         return sum(linear, F.silu(energies[-1] @ self.readout_hidden) @ self.readout_last)
-
-    def _total(self, graph: AtomGraph, kind: Tensor, scaled: Tensor) -> Tensor:
-        """(B,) float64: references and sums never see a lower precision."""
-        atoms = scaled.to(torch.float64) * self.scale + self.reference.index_select(0, kind)
-        return atoms.new_zeros(graph.structures).index_add(0, graph.owner, atoms)
-
-    def _kind(self, numbers: Tensor) -> Tensor:
-        """(N,) index of each atom among the species of the model."""
-        inside = numbers.clamp(0, ELEMENTS - 1)
-        kind = self.species_index.index_select(0, inside)
-        unknown = (kind < 0) | (inside != numbers)
-        if bool(unknown.any()):
-            known = (self.species_index >= 0).nonzero().squeeze(1).tolist()
-            raise SettingError("numbers", sorted(set(numbers[unknown].tolist())), f"the elements of the model, {known}")
-        return kind
-
-
-def _read(facts: Mapping[str, Any]) -> tuple[list[int], list[float], float, float]:
-    """Species, reference energies, scale and mean neighbours. Raises SettingError."""
-    needed = ("species", "reference_energies", "force_rms", "mean_neighbours")
-    missing = [name for name in needed if name not in facts]
-    if missing:
-        raise SettingError("facts", sorted(facts), f"with {', '.join(missing)}, as `gather_facts` returns them")
-    species, reference = list(facts["species"]), list(facts["reference_energies"])
-    require(len(species) == len(reference) > 0, "facts.species", species, "at least one, each with a reference energy")
-    require(all(0 < number < ELEMENTS for number in species), "facts.species", species, f"1 to {ELEMENTS - 1}")
-    scale, neighbours = float(facts["force_rms"]), float(facts["mean_neighbours"])
-    require(scale > 0, "facts.force_rms", scale, "positive, in eV/angstrom")
-    require(neighbours > 0, "facts.mean_neighbours", neighbours, "positive")
-    return species, reference, scale, neighbours

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from equimodels.models.attention_potential import AttentionPotential, AttentionPotentialConfig
 from equimodels.models.gaunt_potential import GauntPotential, GauntPotentialConfig
 from equimodels.models.graph import AtomGraph, Structure
+from equimodels.models.invariant_potential import InvariantPotential, InvariantPotentialConfig
 from equimodels.objectives.energy_force import EnergyForce, EnergyForceConfig, LabelledGraph
 from jobs.strategy.recompute import recompute
 from jobs.strategy.two_phase import two_phase
@@ -20,6 +22,15 @@ CONFIGS = [
     GauntPotentialConfig(lmax=1, channels=3, layers=1, many_body_order=2, radial_hidden=4, readout_hidden=3),
     GauntPotentialConfig(lmax=2, channels=4, layers=3, many_body_order=3, radial_hidden=4, readout_hidden=3),
 ]
+OTHERS = [
+    InvariantPotentialConfig(channels=4, layers=2, radial_hidden=4, readout_hidden=3),
+    AttentionPotentialConfig(channels=4, heads=2, radial_hidden=4, readout_hidden=3),
+]
+POTENTIALS = {
+    GauntPotentialConfig: GauntPotential,
+    InvariantPotentialConfig: InvariantPotential,
+    AttentionPotentialConfig: AttentionPotential,
+}
 BASES = [
     {"name": "bessel", "params": {"number": 4, "trainable": True}},
     {"name": "gaussian", "params": {"number": 4}},
@@ -43,7 +54,7 @@ class Plain:
 
 def model(config, basis=BASES[0], dtype=torch.float64):
     torch.manual_seed(0)
-    made = GauntPotential.build(config, {"radial": basis}, FACTS).to(dtype).train()
+    made = POTENTIALS[type(config)].build(config, {"radial": basis}, FACTS).to(dtype).train()
     torch.nn.init.normal_(made.readout_last)
     return made
 
@@ -91,7 +102,7 @@ def compare(config, objective=None, basis=BASES[0], **how):
     return losses, max(apart)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=["lmax 0", "lmax 1", "three layers"])
+@pytest.mark.parametrize("config", CONFIGS + OTHERS, ids=["lmax 0", "lmax 1", "three layers", "invariant", "attention"])
 @pytest.mark.parametrize("periodic", [False, True])
 def test_gradients_are_those_of_double_backward(config, periodic):
     losses, apart = compare(config, periodic=periodic)
