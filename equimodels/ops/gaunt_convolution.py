@@ -9,7 +9,7 @@ from torch import Tensor
 from equimodels.errors import require
 from equimodels.ops.edge_product import edge_product
 from equimodels.ops.exact import ExactTables
-from equimodels.ops.gaunt import grid_tables
+from equimodels.ops.gaunt_grid import grid_tables
 from equimodels.ops.spherical_harmonics import MAX_DEGREE, degree_of_each
 
 

@@ -37,3 +37,9 @@ def lebedev(degree: int) -> tuple[Tensor, Tensor]:
     """
     points, weights = _rule(lebedev_degree(degree))
     return points.clone(), weights.clone()
+
+
+def half_sphere(points: Tensor) -> Tensor:
+    """(P,) bool: one point of each pair (p, -p). points: (P, 3), a set that inversion maps to itself."""
+    x, y, z = torch.where(points.abs() < 1e-9, 0.0, points).unbind(1)  # noise of the tables must not break ties
+    return (z > 0) | ((z == 0) & ((y > 0) | ((y == 0) & (x > 0))))
