@@ -29,7 +29,7 @@ class GauntProduct(nn.Module):
     paths, not free weights.
 
     backend: `quadrature` evaluates both functions on a grid, multiplies, and goes back; `dense` contracts with the
-    Gaunt table, O(L^6), faster at no degree above 1; `fourier` is the published route by FFT, a reference. All agree to
+    Gaunt table, O(L^6), for small degrees; `fourier` is the published route by FFT, a reference. All agree to
     rounding. `degree` is that of the quadrature rule: lmax1 + lmax2 + lmax_out, the default, is exact, and with a lower
     one nothing is equivariant. Any number of rows needs bounded memory beside operands and result, with gradients too.
     Raises SettingError for an lmax outside 0..12, a degree without a rule or with another backend, an unknown backend.
