@@ -32,6 +32,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.slow)
 
 
+# Ray's workers are nicer than other processes, and would wait for the tests that run beside those that start Ray.
+AS_NICE_AS_OTHERS = {"RAY_worker_niceness": "0"}
+os.environ |= AS_NICE_AS_OTHERS
 START_RAY = (
     "tests/integration/",
     "tests/e2e/",
@@ -197,7 +200,7 @@ def started(command: list[str], folder: Path, environment: Mapping[str, str] | N
     mark = secrets.token_hex(8)
     temporary = Path(tempfile.mkdtemp(prefix="eq-"))  # short: Ray's unix sockets are below it
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "EQUI_"))}
-    own = {"EQUI_TEST": mark, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
+    own = {"EQUI_TEST": mark, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1", **AS_NICE_AS_OTHERS}
     process = subprocess.Popen(
         command,
         cwd=folder,

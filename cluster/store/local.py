@@ -256,7 +256,7 @@ def _into(path: Path, move: Callable[[], None]) -> None:
 
 
 def _holds_an_object(folder: str) -> bool:
-    return any(files for _, _, files in os.walk(folder))
+    return any(files for _, _, files in os.walk(folder, onerror=_unless_missing))
 
 
 def _removed(folder: Path) -> bool:

@@ -7,7 +7,6 @@ rotations of the octahedron, and need fewer points than a product of Gauss-Legen
 from functools import cache
 
 import torch
-from scipy.integrate import lebedev_rule
 from torch import Tensor
 
 from equimodels.errors import require
@@ -24,6 +23,8 @@ def lebedev_degree(degree: int) -> int:
 
 @cache
 def _rule(degree: int) -> tuple[Tensor, Tensor]:
+    from scipy.integrate import lebedev_rule  # here: its other modules take longer to import than a command should
+
     points, weights = lebedev_rule(degree)
     # SciPy lays points out as (3, P).
     return torch.from_numpy(points.T.copy()), torch.from_numpy(weights.copy())

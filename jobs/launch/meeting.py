@@ -10,7 +10,7 @@ import ray
 from ray.train.backend import Backend, BackendConfig
 
 from jobs.launch.board import Board
-from jobs.launch.member import listen
+from jobs.launch.member import settle
 
 JOIN_S = 300.0  # seconds for all processes to find each other
 _STORES: list[Any] = []  # of this process: it must live as long as the group
@@ -47,7 +47,7 @@ class _Settling(Backend):  # type: ignore[misc]
         places = worker_group.get_worker_group_state().placement_group_handle.placement_group
         Board(backend_config.board).put("places", places.id.hex())
         size = len(worker_group)
-        worker_group.execute(listen, backend_config.grace)  # in their main threads, where training is not
+        worker_group.execute(settle, backend_config.grace)  # in their main threads, where training is not
         waits = max(backend_config.limit, JOIN_S)
         place = worker_group.execute_single(0, open_meeting, size, waits)
         ray.get(

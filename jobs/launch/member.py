@@ -31,11 +31,12 @@ class RankFailedError(RuntimeError):
         return RankFailedError, (self.kind, self.bases, self.text, self.trace)
 
 
-def listen(grace: float) -> None:
-    """Take SIGTERM as a notice from now on. Called in the main thread of the worker's process."""
+def settle(grace: float) -> None:
+    """Take SIGTERM as a notice from now on, and import torch. Called in the main thread of the worker's process."""
     notice = StopNotice(grace)
     notice.listen()
     _NOTICES.append(notice)
+    importlib.import_module("torch.distributed")  # on all at once; else all would wait until the first has done it
 
 
 def run(orders: dict[str, str]) -> dict[str, Any]:

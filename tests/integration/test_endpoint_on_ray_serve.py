@@ -181,6 +181,7 @@ def test_the_record_names_the_token_file_and_never_the_token(site: Site, endpoin
         assert TOKEN not in path.read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_replica_costs_retries_and_no_error(endpoint: Endpoint) -> None:
     (victim,) = _replica_pids("water")
 

@@ -120,7 +120,7 @@ def test_a_failing_run_says_why_in_its_record_and_shows_the_traceback_in_its_log
     assert leftover_processes(record.where.session) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_stopped_run_ends_in_good_order_and_nothing_of_it_is_left(drive, store, number):
     process = drive("long", naps=1000)
     marker = napping(store, "long", process)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -284,3 +285,20 @@ def test_a_folder_without_objects_is_no_child(tmp_path: Path) -> None:
     store.write("models/ethanol/1/manifest.json", b"{}")
     (tmp_path / "store" / "models" / "ethanol" / "2").mkdir()
     assert store.children("models/ethanol") == ["1"]
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_and_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(tmp_path / "store"))
+    store.write("models/ethanol/1/manifest.json", b"{}")
+    look = os.scandir
+
+    def refuse(folder: str) -> Any:
+        if str(folder).endswith("ethanol/1"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return look(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(StoreError, match="cannot list"):
+        store.children("models/ethanol")
