@@ -24,7 +24,7 @@ Backend = Literal["quadrature", "dense", "fourier"]
 class GauntProduct(nn.Module):
     """z = x * y as functions on the sphere, cut off at degree `lmax_out`: every path (l1, l2, l3) with l1+l2+l3 even.
 
-    The harmonics are component-normalised (mean square 1 on the sphere), so the coefficient of Y_00 is the mean of a
+    The harmonics are component-normalized (mean square 1 on the sphere), so the coefficient of Y_00 is the mean of a
     function. The weights of the paths are tied: `scale` of each degree of x, y and z, a choice of rank one over the
     paths, not free weights.
 

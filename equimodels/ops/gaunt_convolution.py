@@ -46,7 +46,7 @@ class GauntConvolution(ExactTables):
         self.add_table("zonal", (mask[:, :, None] * to_grid[:width, None, :]).reshape(width, -1).contiguous())
 
     def forward(self, features: Tensor, radial: Tensor, harmonics: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
-        """features: (N, C, n_in); radial: (E, C, lmax_filter + 1); harmonics: (E, n_filter), component-normalised.
+        """features: (N, C, n_in); radial: (E, C, lmax_filter + 1); harmonics: (E, n_filter), component-normalized.
 
         sender, receiver: (E,) int64. Returns (N, C, n_out); an atom without edges gets zeros.
         """

@@ -68,7 +68,7 @@ def _fourier(lmax: int) -> Tensor:
     angle = torch.arange(size, dtype=torch.float64) * (2 * math.pi / size)
     theta, phi = torch.meshgrid(angle, angle, indexing="ij")
     points = torch.stack([theta.sin() * phi.sin(), theta.cos(), theta.sin() * phi.cos()], dim=-1)
-    values = spherical_harmonics(lmax, points, normalisation="component")
+    values = spherical_harmonics(lmax, points, normalization="component")
     series: Tensor = torch.fft.fft2(values.movedim(-1, 0), norm="forward")
     return series
 

@@ -20,12 +20,12 @@ FOLD_FROM = 24  # degree of the rule, 3 lmax
 def grid_tables(degree: int, lmax_in: int, lmax_out: int) -> tuple[Tensor, Tensor]:
     """To-grid (n_in, P) and from-grid (P, n_out) matrices of a Lebedev rule exact to `degree`, float64.
 
-    Coefficients are those of component-normalised harmonics divided by 4 pi in the integral, so that from-grid after
+    Coefficients are those of component-normalized harmonics divided by 4 pi in the integral, so that from-grid after
     to-grid is the identity, and unit-variance coefficients give grid values of variance n_in.
     """
     points, weights = lebedev(degree)
-    to_grid = spherical_harmonics(lmax_in, points, normalisation="component").mT.contiguous()
-    back = spherical_harmonics(lmax_out, points, normalisation="component")
+    to_grid = spherical_harmonics(lmax_in, points, normalization="component").mT.contiguous()
+    back = spherical_harmonics(lmax_out, points, normalization="component")
     return to_grid, (weights[:, None] / (4 * math.pi) * back).contiguous()
 
 

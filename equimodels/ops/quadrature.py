@@ -1,11 +1,14 @@
 """Quadrature on the unit sphere: points and weights that integrate polynomials exactly.
 
-Source: Lebedev and Laikov 1999, as tabulated by SciPy. The rules are symmetric under inversion and under the
-rotations of the octahedron, and need fewer points than a product of Gauss-Legendre and uniform azimuth.
+Source of Lebedev's rules: Lebedev and Laikov 1999, as tabulated by SciPy. They are symmetric under inversion and under
+the rotations of the octahedron, and need fewer points than a product of Gauss-Legendre and uniform azimuth, which there
+is for any degree.
 """
 
+import math
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,6 +41,21 @@ def lebedev(degree: int) -> tuple[Tensor, Tensor]:
     """
     points, weights = _rule(lebedev_degree(degree))
     return points.clone(), weights.clone()
+
+
+def gauss_legendre(degree: int) -> tuple[Tensor, Tensor]:
+    """Points (P, 3) on the unit sphere and weights (P,), float64, all positive; the weights sum to 4 pi.
+
+    Integrates every polynomial of degree <= `degree` exactly: degree // 2 + 1 circles of latitude about the polar axis
+    y, with degree + 1 points each. Raises SettingError for a negative degree.
+    """
+    require(degree >= 0, "degree", degree, "0 or more")
+    heights, weights = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(degree // 2 + 1))
+    azimuth = torch.arange(degree + 1, dtype=torch.float64) * (2 * math.pi / (degree + 1))
+    y, phi = (each.flatten() for each in torch.meshgrid(heights, azimuth, indexing="ij"))
+    across = (1 - y.square()).sqrt()
+    points = torch.stack([across * phi.sin(), y, across * phi.cos()], dim=1)
+    return points, weights.repeat_interleave(degree + 1) * (2 * math.pi / (degree + 1))
 
 
 def half_sphere(points: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from equimodels.errors import require
 
-Normalisation = Literal["integral", "component", "norm"]
+Normalization = Literal["integral", "component", "norm"]
 MAX_DEGREE = 12  # checked against an oracle up to here; the recursion itself has no limit
 
 
@@ -27,35 +27,41 @@ def degree_of_each(lmax: int) -> Tensor:
 
 
 def spherical_harmonics(
-    lmax: int, vectors: Tensor, *, normalisation: Normalisation = "component", normalise: bool = True
+    lmax: int, vectors: Tensor, *, normalization: Normalization = "component", normalize: bool = True
 ) -> Tensor:
     """vectors: (..., 3). Returns (..., n) in their dtype.
 
-    normalisation: `integral` makes the functions orthonormal on the sphere; `component` makes the mean square of each
-    one 1; `norm` makes each degree a unit vector. With `normalise=False` the vectors are taken as they are and degree l
-    is a homogeneous polynomial of degree l; else they are divided by their length, which must not be zero.
+    normalization: `integral` makes the functions orthonormal on the sphere; `component` makes the mean square of each
+    one 1; `norm` makes each degree a unit vector. With `normalize=False` the vectors are taken as they are and degree l
+    is a homogeneous polynomial of degree l; else they are divided by their length. A vector of length zero has no
+    direction: degree 0 is what it is everywhere, all higher degrees are zero, and so are all derivatives there.
 
-    Everything is a polynomial of x, y, z (no angles), so all derivatives are finite at the poles.
-    Raises SettingError for lmax outside 0..12 or an unknown normalisation.
+    Everything is a polynomial of x, y, z (no angles), so all derivatives are finite at the poles too.
+    Raises SettingError for lmax outside 0..12 or an unknown normalization.
     """
-    if normalise:
-        unit = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-        return harmonics_of_unit_vectors(lmax, unit, normalisation=normalisation)
-    return _recursion(lmax, vectors, normalisation, vectors.square().sum(dim=-1))
+    if not normalize:
+        return _recursion(lmax, vectors, normalization, vectors.square().sum(dim=-1))
+    square = vectors.square().sum(dim=-1, keepdim=True)
+    nowhere = square == 0
+    # Both branches of `where` are differentiated: the root must not see the zero.
+    unit = vectors * torch.where(nowhere, 0.0, torch.where(nowhere, 1.0, square).rsqrt())
+    values = harmonics_of_unit_vectors(lmax, unit, normalization=normalization)
+    directed = torch.arange(values.shape[-1], device=values.device) > 0
+    return torch.where(nowhere & directed, 0.0, values)
 
 
-def harmonics_of_unit_vectors(lmax: int, unit: Tensor, *, normalisation: Normalisation = "component") -> Tensor:
+def harmonics_of_unit_vectors(lmax: int, unit: Tensor, *, normalization: Normalization = "component") -> Tensor:
     """As `spherical_harmonics`, for (..., 3) of length 1: right on the sphere only, and a third fewer operations.
 
     The derivative is right for vectors that are kept on the sphere by what made them, such as a division by the length.
     """
-    return _recursion(lmax, unit, normalisation, None)
+    return _recursion(lmax, unit, normalization, None)
 
 
-def _recursion(lmax: int, vectors: Tensor, normalisation: Normalisation, square: Tensor | None) -> Tensor:
+def _recursion(lmax: int, vectors: Tensor, normalization: Normalization, square: Tensor | None) -> Tensor:
     """square: (...), the squared length, or None where it is 1."""
     require(0 <= lmax <= MAX_DEGREE, "lmax", lmax, f"0 to {MAX_DEGREE}")
-    require(normalisation in get_args(Normalisation), "normalisation", normalisation, "integral, component, norm")
+    require(normalization in get_args(Normalization), "normalization", normalization, "integral, component, norm")
     x, y, z = vectors.unbind(-1)
     columns: dict[int, Tensor] = {}
     one = torch.ones_like(y)
@@ -67,25 +73,25 @@ def _recursion(lmax: int, vectors: Tensor, normalisation: Normalisation, square:
             sectoral *= math.sqrt((2 * m + 1) / (2 * m)) * (math.sqrt(2) if m == 1 else 1)
         for degree, legendre in enumerate(_legendre(lmax, m, sectoral, y, square), start=m):
             centre = degree * degree + degree
-            factor = legendre * _scale(degree, normalisation)
+            factor = legendre * _scale(degree, normalization)
             columns[centre + m] = factor * cosine
             if m:
                 columns[centre - m] = factor * sine
     return torch.stack([columns[index] for index in range(len(columns))], dim=-1)
 
 
-def _scale(degree: int, normalisation: Normalisation) -> float:
+def _scale(degree: int, normalization: Normalization) -> float:
     """Factor from the orthonormal functions to those asked for."""
-    if normalisation == "integral":
+    if normalization == "integral":
         return 1.0
     component = math.sqrt(4 * math.pi)
-    return component if normalisation == "component" else component / math.sqrt(2 * degree + 1)
+    return component if normalization == "component" else component / math.sqrt(2 * degree + 1)
 
 
 def _legendre(lmax: int, m: int, sectoral: float, y: Tensor, square: Tensor | None) -> list[Tensor | float]:
     """Normalised associated Legendre polynomials of order m, degrees m..lmax, without the factor sin^m.
 
-    The fully normalised three-term recursion (Holmes and Featherstone 2002), which neither over- nor underflows.
+    The fully normalized three-term recursion (Holmes and Featherstone 2002), which neither over- nor underflows.
     """
     values: list[Tensor | float] = [sectoral]
     for degree in range(m + 1, lmax + 1):

@@ -4,20 +4,31 @@ import torch
 from torch import Tensor
 
 from equimodels.ops.quadrature import lebedev
-from equimodels.ops.spherical_harmonics import degree_of_each, spherical_harmonics
+from equimodels.ops.spherical_harmonics import degree_of_each, degree_slices, spherical_harmonics
 
 
-def wigner_d(lmax: int, rotation: Tensor) -> Tensor:
-    """rotation: (..., 3, 3) orthogonal, reflections allowed. Returns (..., n, n) float64, n = (lmax + 1)^2.
+def wigner_D(degree: int, rotation: Tensor) -> Tensor:  # noqa: N802 (the field's name)
+    """D of one degree l: Y_l(R p) = D Y_l(p).
 
-    D is defined by Y(R p) = D Y(p). Projecting Y(R p) on Y(p) with a rule of degree 2 lmax gives it to rounding
-    (1e-15), for any degree, without Euler angles and their singularities.
+    rotation: (..., 3, 3) orthogonal, reflections allowed. Returns (..., 2 l + 1, 2 l + 1) float64, of natural parity:
+    D(-1) = (-1)^l. Raises SettingError for a degree outside 0..12.
+    """
+    block = degree_slices(degree)[-1] if degree >= 0 else slice(0)
+    return block_wigner_D(degree, rotation)[..., block, block]
+
+
+def block_wigner_D(lmax: int, rotation: Tensor) -> Tensor:  # noqa: N802
+    """The block diagonal matrix of degrees 0..lmax: Y(R p) = D Y(p).
+
+    rotation: (..., 3, 3) orthogonal, reflections allowed. Returns (..., n, n) float64, n = (lmax + 1)^2.
+    Projecting Y(R p) on Y(p) with a rule of degree 2 lmax gives it to rounding (1e-15), for any degree, without Euler
+    angles and their singularities. Raises SettingError for lmax outside 0..12.
     """
     rotation = rotation.to(torch.float64)
-    points, weights = lebedev(2 * lmax)
-    before = spherical_harmonics(lmax, points, normalisation="integral")
-    after = spherical_harmonics(lmax, points @ rotation.mT, normalisation="integral")
+    points, weights = (table.to(rotation.device) for table in lebedev(max(2 * lmax, 0)))
+    before = spherical_harmonics(lmax, points, normalization="integral")
+    after = spherical_harmonics(lmax, points @ rotation.mT, normalization="integral")
     matrix = after.mT @ (weights[:, None] * before)
-    degree = degree_of_each(lmax)
+    degree = degree_of_each(lmax).to(rotation.device)
     # Across degrees the integral is exactly zero; say so instead of keeping the rounding.
     return torch.where(degree[:, None] == degree[None, :], matrix, 0.0)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from equimodels.ops.wigner import wigner_d
+from equimodels.ops.wigner import block_wigner_D
 
 
 class Representation(Protocol):
@@ -60,7 +60,7 @@ class Harmonic:
 
     def matrix(self, element: Tensor) -> Tensor:
         """The Wigner D matrix."""
-        return wigner_d(self.lmax, _linear(element))
+        return block_wigner_D(self.lmax, _linear(element))
 
 
 @dataclass(frozen=True)

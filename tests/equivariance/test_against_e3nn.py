@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from equimodels.ops import GauntProduct, gaunt_coefficients, spherical_harmonics, wigner_d
+from equimodels.ops import GauntProduct, block_wigner_D, gaunt_coefficients, spherical_harmonics
 from equimodels.symmetry import random_rotations
 
 HIGHEST = 11  # where e3nn's harmonics end
@@ -28,19 +28,19 @@ def random(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("normalise", [True, False])
-@pytest.mark.parametrize("normalisation", ["integral", "component", "norm"])
-def test_harmonics_agree_with_e3nn(o3, normalisation, normalise):
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("normalization", ["integral", "component", "norm"])
+def test_harmonics_agree_with_e3nn(o3, normalization, normalize):
     x = random(40, 3)
-    found = spherical_harmonics(HIGHEST, x, normalisation=normalisation, normalise=normalise)
-    expected = o3.spherical_harmonics(list(range(HIGHEST + 1)), x, normalise, normalisation)
+    found = spherical_harmonics(HIGHEST, x, normalization=normalization, normalize=normalize)
+    expected = o3.spherical_harmonics(list(range(HIGHEST + 1)), x, normalize, normalization)
     assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_wigner_d_agrees_with_e3nn(o3):
     rotation = random_rotations(1, torch.Generator().manual_seed(1))[0]
     expected = torch.block_diag(*[o3.Irrep(degree, 1).D_from_matrix(rotation) for degree in range(6)])
-    assert_close(wigner_d(5, rotation), expected, rtol=0, atol=1e-12)
+    assert_close(block_wigner_D(5, rotation), expected, rtol=0, atol=1e-12)
 
 
 def from_3j_symbols(o3, l1, l2, l3):
