@@ -4,6 +4,7 @@ Here a feature is (..., C, n): channels, then the coefficients of all degrees. e
 irreducible representation after the other, in each all channels, and its models take and give tensors like that.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Irrep:
     @property
     def is_natural(self) -> bool:
         """Whether its parity is that of the spherical harmonics, (-1)^l."""
-        return self.parity == (-1) ** self.degree
+        return self.parity == (1, -1)[self.degree % 2]
 
     def __str__(self) -> str:
         return f"{self.degree}{'e' if self.parity == 1 else 'o'}"
@@ -56,7 +57,8 @@ class Irrep:
         matrix = wigner_D(self.degree, element)
         if self.is_natural:
             return matrix
-        return torch.linalg.det(element.to(torch.float64))[..., None, None] * matrix
+        sign: Tensor = torch.linalg.det(element.to(torch.float64))
+        return sign[..., None, None] * matrix
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Irreps:
     @classmethod
     def natural(cls, lmax: int, channels: int) -> Self:
         """What (..., C, n) features are: `channels` of each degree 0..lmax, of the parity of spherical harmonics."""
-        return cls(tuple((channels, Irrep(degree, (-1) ** degree)) for degree in range(lmax + 1)))
+        return cls(tuple((channels, Irrep(degree, (1, -1)[degree % 2])) for degree in range(lmax + 1)))
 
     @property
     def dim(self) -> int:
@@ -120,10 +122,10 @@ def unpack(x: Tensor, channels: int) -> Tensor:
     """The inverse of `pack`: (..., C n) to (..., C, n). Raises SettingError for a width that does not fit."""
     require(channels > 0 and x.shape[-1] % channels == 0, "channels", channels, f"a divisor of the width {x.shape[-1]}")
     irreps = Irreps.natural(_lmax(x.shape[-1] // channels), channels)
-    return torch.cat([x[..., where].unflatten(-1, (channels, -1)) for where in irreps.slices()], dim=-1)
+    return torch.cat([x[..., where].view(*x.shape[:-1], channels, -1) for where in irreps.slices()], dim=-1)
 
 
 def _lmax(width: int) -> int:
-    lmax = round(width**0.5) - 1
-    require((lmax + 1) ** 2 == width, "width", width, "(lmax + 1)^2 coefficients: 1, 4, 9, 16, ...")
+    lmax = math.isqrt(width) - 1
+    require((lmax + 1) ** 2 == width > 0, "width", width, "(lmax + 1)^2 coefficients: 1, 4, 9, 16, ...")
     return lmax

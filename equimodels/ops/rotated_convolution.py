@@ -59,7 +59,7 @@ class RotatedConvolution(ExactTables):
         step = max(1, BLOCK // max(1, features.shape[1] * (width + features.shape[2] + self.number)))
         if torch.compiler.is_compiling() or len(sender) <= step:
             return total.index_add(0, receiver, self.messages(features, weights, unit, sender))
-        for parts in zip(*(each.split(step) for each in (weights, unit, sender, receiver)), strict=True):
+        for parts in zip(*(torch.split(each, step) for each in (weights, unit, sender, receiver)), strict=True):
             block: Tensor = checkpoint(self.messages, features, *parts[:3], use_reentrant=False)
             total = total.index_add(0, parts[3], block)
         return total
@@ -73,7 +73,7 @@ class RotatedConvolution(ExactTables):
         for order in self.orders:
             rows, columns = self.lmax_out - abs(order) + 1, self.lmax_in - abs(order) + 1
             if order >= 0:  # -m takes the weights of m once more
-                matrix = weights[..., start : start + rows * columns].unflatten(-1, (rows, columns))
+                matrix = weights[..., start : start + rows * columns].reshape(*weights.shape[:-1], rows, columns)
                 start += rows * columns
             found.append((matrix @ x[..., taken : taken + columns, None]).squeeze(-1))
             taken += columns
@@ -108,5 +108,5 @@ def _by_order(lmax: int, orders: list[int]) -> Tensor:
 
 def _turned(x: Tensor, frames: list[Tensor]) -> Tensor:
     """x: (E, C, n) times the block of each degree, (E, 2 l + 1, 2 l + 1)."""
-    parts = x.split([2 * degree + 1 for degree in range(len(frames))], dim=-1)
+    parts = torch.split(x, [2 * degree + 1 for degree in range(len(frames))], dim=-1)
     return torch.cat([part @ frame for part, frame in zip(parts, frames, strict=True)], dim=-1)

@@ -5,7 +5,7 @@ import torch
 
 from equimodels.models.gaunt_potential import GauntPotential, GauntPotentialConfig
 from equimodels.models.products import Quadrature
-from equimodels.testing import PotentialContract
+from equimodels.testing import ModelContract
 
 EMBEDDING = {"radial": {"name": "bessel", "params": {"number": 6}}}
 FACTS = {
@@ -21,22 +21,22 @@ def potential(products=None, **params):
     return GauntPotential(config, embedding=EMBEDDING, facts=FACTS, products=products)
 
 
-class TestDefaultDegrees(PotentialContract):
+class TestDefaultDegrees(ModelContract):
     def build(self):
         return potential()
 
 
-class TestDegreeThree(PotentialContract):
+class TestDegreeThree(ModelContract):
     def build(self):
         return potential(lmax=3, many_body_order=2)
 
 
-class TestThreeLayersOfDegreeOne(PotentialContract):
+class TestThreeLayersOfDegreeOne(ModelContract):
     def build(self):
         return potential(lmax=1, layers=3)
 
 
-class TestPairsOnly(PotentialContract):
+class TestPairsOnly(ModelContract):
     cutoff = 3.0
 
     def build(self):
@@ -45,7 +45,7 @@ class TestPairsOnly(PotentialContract):
 
 @pytest.mark.parametrize("deficit", [2, 4])
 def test_an_under_resolved_grid_is_caught(deficit):
-    class UnderResolved(PotentialContract):
+    class UnderResolved(ModelContract):
         def build(self):
             return potential(Quadrature(degree_deficit=deficit), lmax=2)
 

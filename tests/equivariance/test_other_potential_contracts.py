@@ -5,7 +5,7 @@ import torch
 
 from equimodels.models.attention_potential import AttentionPotential, AttentionPotentialConfig
 from equimodels.models.invariant_potential import InvariantPotential, InvariantPotentialConfig
-from equimodels.testing import PotentialContract
+from equimodels.testing import ModelContract
 
 EMBEDDING = {"radial": {"name": "bessel", "params": {"number": 6}}}
 FACTS = {
@@ -16,7 +16,7 @@ FACTS = {
 }
 
 
-class TestInvariant(PotentialContract):
+class TestInvariant(ModelContract):
     def build(self):
         config = InvariantPotentialConfig(channels=8, radial_hidden=8)
         return InvariantPotential(config, embedding=EMBEDDING, facts=FACTS)
@@ -27,17 +27,17 @@ def attention(**params):
     return AttentionPotential(config, embedding=EMBEDDING, facts=FACTS)
 
 
-class TestAttention(PotentialContract):
+class TestAttention(ModelContract):
     def build(self):
         return attention()
 
 
-class TestAttentionOfDegreeThreeInThreeLayers(PotentialContract):
+class TestAttentionOfDegreeThreeInThreeLayers(ModelContract):
     def build(self):
-        return attention(lmax=3, layers=3, heads=1)
+        return attention(lmax=3, layers=3, channels=2, heads=1)
 
 
-class TestAttentionWithoutDirections(PotentialContract):
+class TestAttentionWithoutDirections(ModelContract):
     cutoff = 3.0
 
     def build(self):
