@@ -40,6 +40,7 @@ class AttentionPotentialConfig:
     cutoff: float = 5.0  # angstrom; an atom sees as far as layers times this
     radial_hidden: int = 32  # width of the network of the distance
     readout_hidden: int = 32  # width of the readout
+    repulsion: bool = False  # of nuclei at short range, so that simulations stay away from where no data was
 
     def __post_init__(self) -> None:
         require(0 <= self.lmax <= 6, "lmax", self.lmax, "0 to 6")
@@ -115,8 +116,7 @@ class AttentionPotential(Potential):
     def __init__(
         self, config: AttentionPotentialConfig, *, embedding: Mapping[str, Any], facts: Mapping[str, Any]
     ) -> None:
-        super().__init__(facts)
-        self.config = config
+        super().__init__(config, facts)
         channels, last = config.channels, config.layers - 1
         self.per_layer = channels * (config.lmax + 1) + config.heads
         basis = build_radial(embedding, cutoff=config.cutoff)

@@ -40,6 +40,7 @@ class GauntPotentialConfig:
     many_body_order: int = 3  # highest power of the messages of an atom; body order of a layer less one
     radial_hidden: int = 32  # width of the network of the distance
     readout_hidden: int = 16  # width of the last readout
+    repulsion: bool = False  # of nuclei at short range, so that simulations stay away from where no data was
 
     def __post_init__(self) -> None:
         require(0 <= self.lmax <= 6, "lmax", self.lmax, "0 to 6")
@@ -99,9 +100,9 @@ class GauntPotential(Potential):
         facts: Mapping[str, Any],
         products: Products | None = None,
     ) -> None:
-        super().__init__(facts)
+        super().__init__(config, facts)
         products = Quadrature() if products is None else products
-        self.config, species = config, self.species
+        species = self.species
         channels, last = config.channels, config.layers - 1
         basis = build_radial(embedding, cutoff=config.cutoff)
         self.radial = RadialNetwork(

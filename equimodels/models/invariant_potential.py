@@ -31,6 +31,7 @@ class InvariantPotentialConfig:
     cutoff: float = 5.0  # angstrom; an atom sees as far as layers times this
     radial_hidden: int = 32  # width of the network of the distance
     readout_hidden: int = 32  # width of the readout
+    repulsion: bool = False  # of nuclei at short range, so that simulations stay away from where no data was
 
     def __post_init__(self) -> None:
         require(self.channels >= 1, "channels", self.channels, "at least 1")
@@ -69,8 +70,7 @@ class InvariantPotential(Potential):
     def __init__(
         self, config: InvariantPotentialConfig, *, embedding: Mapping[str, Any], facts: Mapping[str, Any]
     ) -> None:
-        super().__init__(facts)
-        self.config = config
+        super().__init__(config, facts)
         channels, basis = config.channels, build_radial(embedding, cutoff=config.cutoff)
         self.radial = RadialNetwork(basis, config.cutoff, config.radial_hidden, config.layers * channels)
         self.embed = nn.Parameter(torch.randn(len(self.species), channels))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from equimodels.errors import SettingError, require
 from equimodels.models.atomic_facts import LabelledStructure, atomic_facts
 from equimodels.models.graph import AtomGraph
+from equimodels.models.repulsion import Repulsion
 from equimodels.ops.exact import ExactTables
 
 ELEMENTS = 119  # atomic numbers below this
@@ -29,6 +30,7 @@ class Potential(ExactTables):
 
     energy = sum over atoms of reference[species] + scale * atomic energy, the reference and the sum in float64;
     forces = -d energy / d positions. The scale is the root mean square force of the training set times 1 angstrom.
+    Where `config.repulsion` is true, the repulsion of nuclei is added (`Repulsion`), which nothing has to learn.
 
     `facts` are those of `gather_facts`. Made as `cls(config, embedding=..., facts=...)`; config.cutoff in angstrom. A
     subclass makes `embed`, (S, channels), one row a species, whose dtype is that of the model. Raises SettingError.
@@ -39,9 +41,12 @@ class Potential(ExactTables):
     species_index: Tensor
     reference: Tensor
 
-    def __init__(self, facts: Mapping[str, Any]) -> None:
+    def __init__(self, config: Any, facts: Mapping[str, Any]) -> None:
         super().__init__()
+        self.config = config
         self.species, reference, self.scale, self.neighbours = _read(facts)
+        repels = getattr(config, "repulsion", False)
+        self.repulsion = Repulsion(self.species, config.cutoff) if repels else None
         index = torch.full((ELEMENTS,), -1)
         index[torch.tensor(self.species)] = torch.arange(len(self.species))
         self.register_buffer("species_index", index, persistent=False)
@@ -68,14 +73,14 @@ class Potential(ExactTables):
         """
         if not with_forces:
             kind, positions = self._kind(graph.numbers), graph.positions.to(self.embed.dtype)
-            return EnergyForces(self._total(graph, kind, self.atomic_energies(graph, kind, positions)), positions[:0])
+            return EnergyForces(self._total(graph, kind, self._scaled(graph, kind, positions)), positions[:0])
         with torch.inference_mode(False), torch.enable_grad():
             graph = graph.usable_by_autograd()
             kind = self._kind(graph.numbers)
             positions = graph.positions.to(self.embed.dtype)
             if not positions.requires_grad:
                 positions = positions.detach().requires_grad_()
-            scaled = self.atomic_energies(graph, kind, positions)
+            scaled = self._scaled(graph, kind, positions)
             (gradient,) = torch.autograd.grad(scaled.sum(), positions, create_graph=self.training)
             energy = self._total(graph, kind, scaled if self.training else scaled.detach())
             return EnergyForces(energy, gradient * -self.scale)
@@ -89,6 +94,14 @@ class Potential(ExactTables):
         sender, receiver = graph.edges
         vectors = positions.index_select(0, receiver) - positions.index_select(0, sender) + graph.shifts.to(positions)
         return vectors, torch.linalg.vector_norm(vectors, dim=1)
+
+    def _scaled(self, graph: AtomGraph, kind: Tensor, positions: Tensor) -> Tensor:
+        energies = self.atomic_energies(graph, kind, positions)
+        if self.repulsion is None:
+            return energies
+        _, distance = self.edge_vectors(graph, positions)
+        repulsion: Tensor = self.repulsion(kind, graph.edges, distance)
+        return energies + repulsion / self.scale
 
     def _total(self, graph: AtomGraph, kind: Tensor, scaled: Tensor) -> Tensor:
         """(B,) float64: references and sums never see a lower precision."""
