@@ -120,12 +120,13 @@ class PotentialContract:
         """Forces are minus the gradient of the energy: against differences of the total energy, to 1e-6."""
         numbers, positions, *cell = self.molecules(1)[0] if structure is None else structure
         _, forces = model(self.graph([(numbers, positions, *cell)], torch.float64))
-        step = 1e-3 * np.eye(positions.size).reshape(-1, *positions.shape)
+        size = 5e-5  # angstrom
+        step = size * np.eye(positions.size).reshape(-1, *positions.shape)
         # All at once, each coordinate two steps ahead and behind: one call of the model, not twelve an atom.
         moved = [(numbers, positions + way, *cell) for way in np.concatenate([step, -step, 2 * step, -2 * step])]
         one, minus_one, two, minus_two = model(self.graph(moved, torch.float64))[0].reshape(4, -1)
         # Exact to the fourth power of the step.
-        slope = (8 * (one - minus_one) - (two - minus_two)) / 12e-3
+        slope = (8 * (one - minus_one) - (two - minus_two)) / (12 * size)
         same(forces, -slope.reshape(positions.shape), 1e-6, "the forces are not the gradient of the energy")
 
     def check_trainable(self, model: nn.Module) -> None:

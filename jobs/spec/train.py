@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from equimodels.presets import PRESETS
 from jobs.spec.frozen import Component, Frozen
 from jobs.spec.optimizer import AdamW, Optimizer, Schedule
 from jobs.spec.strategy import Checkpoint, Failure, Guard, Resources, Strategy
@@ -69,6 +70,23 @@ class Publish(Frozen):
     mode: Literal["min", "max"] = "min"
 
 
+class Model(Component):
+    """A registered model: its settings, those of a preset where it names one and gives no other."""
+
+    preset: str | None = Field(default=None, description="a size of the model, such as S, M or L")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or data.get("preset") is None:
+            return data
+        name, preset, params = data.get("name"), data["preset"], data.get("params") or {}
+        sizes = PRESETS.get(name, {}) if isinstance(name, str) else {}
+        if preset not in sizes:
+            raise ValueError(f"{name} has no preset {preset!r}; it has {', '.join(sizes) or 'none'}")
+        return {**data, "params": {**sizes[preset], **params}} if isinstance(params, Mapping) else data
+
+
 class TrainSpec(Frozen):
     """A training run, whole: data, model, objective, optimizer, schedule, strategy, resources."""
 
@@ -77,7 +95,7 @@ class TrainSpec(Frozen):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     seed: int = Field(default=0, ge=0, lt=2**32)
     data: Data
-    model: Component
+    model: Model
     embedding: dict[str, Component] = Field(default_factory=dict)
     objective: Component
     optimizer: Optimizer = Field(default_factory=AdamW)
