@@ -1,4 +1,4 @@
-"""Sizes of models by name: settings to begin with, of which a spec may change any. No torch, so that specs can read them.
+"""Sizes of models by name: settings to begin with, any of which a spec may change. No torch: specs read them.
 
 Of the potentials: S for a laptop and thousands of steps a minute, M for a data set of one kind of molecule or crystal,
 L for many elements and GPUs.
