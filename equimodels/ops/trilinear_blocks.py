@@ -3,7 +3,9 @@
 Shapes: R rows, C channels (or 1, where an operand is shared by the channels), n_i coefficients of operand i.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -35,9 +37,26 @@ def product(form: Trilinear, x: Tensor, y: Tensor) -> Tensor:
     Few rows are done at once, and autograd keeps their values on the grid: three matrix products on the backward pass
     instead of five. Many are done in blocks. A compiler gets the plain operations, to plan memory by itself.
     """
-    if torch.compiler.is_compiling() or rows_of(x, y).numel() * form.row <= WHOLE * block_of(x.device):
+    if torch.compiler.is_compiling():
+        return form.plain(x, y)
+    if rows_of(x, y).numel() * form.row <= WHOLE * block_of(x.device) and kernels_of(x.device) is None:
         return form.plain(x, y)
     return in_blocks(form, x, y)
+
+
+def kernels_of(device: torch.device) -> Any:
+    """What does a whole form in one kernel on this device, or None. On a GPU without Triton it says so, once."""
+    return _triton() if device.type == "cuda" else None
+
+
+@cache
+def _triton() -> Any:
+    try:
+        from equimodels.ops import trilinear_triton
+    except ImportError as error:
+        warnings.warn(f"products on the sphere run without their fused kernel: {error}; install triton", stacklevel=2)
+        return None
+    return trilinear_triton
 
 
 def in_blocks(form: Trilinear, x: Tensor, y: Tensor) -> Tensor:
@@ -67,6 +86,12 @@ def _evaluate(
 ) -> list[Tensor]:
     """Each wanted operand, (R, C or 1, n), left open, from the others among the given ones, block by block."""
     like = next(iter(given.values()))
+    kernels = kernels_of(like.device)
+    if kernels is not None and set(channels) == {1} and kernels.fits(form, *given.values()):
+        rows = {role: operand.squeeze(1).contiguous() for role, operand in given.items()}
+        return [
+            kernels.leave_open(form, role, *(rows[other] for other in OTHERS[role])).unsqueeze(1) for role in wanted
+        ]
     out = [like.new_empty(len(like), channels[role], form.sides[role].width) for role in wanted]
     with torch.autocast(like.device.type, enabled=False):
         step = max(1, block_of(like.device) // (max(channels) * form.row))
