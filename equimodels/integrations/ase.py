@@ -55,7 +55,7 @@ class EquimodelsCalculator(Calculator):
         graph = self._graph(current)
         if repeats:
             # One backward pass gives forces and stress: what molecular dynamics at constant pressure asks for in turn.
-            volume = torch.tensor([current.get_volume()], device=self.device)
+            volume = torch.tensor([current.get_volume()], dtype=torch.float64, device=self.device)
             energy, forces, stress = with_stress(self.model, graph, volume)
             full = stress[0].double().cpu().numpy()
             self.results["stress"] = full_3x3_to_voigt_6_stress(full)  # type: ignore[no-untyped-call]

@@ -70,7 +70,7 @@ class GatedUpdate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, n). Returns (N, C, n)."""
         hidden = self.first(x)
-        scalars = (x[:, :, 0] @ self.gates).view(len(x), x.shape[1], self.degrees)
+        scalars = (x[:, :, 0] @ self.gates).view(x.shape[0], x.shape[1], self.degrees)
         # Degree zero takes part in its own gate, as in s sigmoid(s) = silu(s).
         inner = torch.cat([scalars[:, :, :1] + hidden[:, :, :1], scalars[:, :, 1:]], dim=2)
         gate = torch.sigmoid(inner).index_select(2, self.spread)
@@ -131,7 +131,7 @@ class AttentionPotential(Potential):
 
     def atomic_energies(self, graph: AtomGraph, kind: Tensor, positions: Tensor) -> Tensor:
         """(N,) energies in units of `scale`, without references; kind (N,) is the species index, positions (N, 3)."""
-        config, edges = self.config, len(graph.edges[0])
+        config, edges = self.config, graph.edges.shape[1]
         vectors, distance = self.edge_vectors(graph, positions)
         harmonics = harmonics_of_unit_vectors(config.lmax, vectors / distance[:, None])
         envelope = polynomial_cutoff(distance, config.cutoff)

@@ -34,9 +34,9 @@ class EdgeAttention(nn.Module):
         """features (N, C, n); bias (E, H); envelope (E,); harmonics (E, >= n). Returns (E, H)."""
         sender, receiver = edges
         query = self.query(features).index_select(0, receiver)
-        matched = (query * self.key(features).index_select(0, sender)).reshape(len(sender), self.heads, self.width)
+        matched = (query * self.key(features).index_select(0, sender)).reshape(sender.shape[0], self.heads, self.width)
         towards = self.look(features).index_select(0, receiver) * harmonics[:, None, : self.coefficients]
         score = START * (matched.sum(-1) * self.width**-0.5 + towards.sum(-1) * self.coefficients**-0.5 + bias)
         weight = torch.exp(CAP * torch.tanh(score / CAP)) * envelope[:, None]
-        total = weight.new_ones(len(features), self.heads).index_add(0, receiver, weight)
+        total = weight.new_ones(features.shape[0], self.heads).index_add(0, receiver, weight)
         return weight / total.index_select(0, receiver)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from equimodels.components import models
 from equimodels.embeddings.radial import build_radial
 from equimodels.errors import require
+from equimodels.models.antisymmetric import AntisymmetricBlock
 from equimodels.models.degree_linear import DegreeLinear
 from equimodels.models.graph import AtomGraph
 from equimodels.models.potential import EnergyForces, Potential
@@ -38,6 +39,7 @@ class GauntPotentialConfig:
     layers: int = 2  # rounds of message passing
     cutoff: float = 5.0  # angstrom; an atom sees as far as layers times this
     many_body_order: int = 3  # highest power of the messages of an atom; body order of a layer less one
+    antisymmetric: bool = False  # products with paths of odd degree beside the powers
     radial_hidden: int = 32  # width of the network of the distance
     readout_hidden: int = 16  # width of the last readout
     repulsion: bool = False  # of nuclei at short range, so that simulations stay away from where no data was
@@ -48,6 +50,7 @@ class GauntPotentialConfig:
         require(1 <= self.layers <= 8, "layers", self.layers, "1 to 8")
         require(0 < self.cutoff <= 20, "cutoff", self.cutoff, "above 0 and at most 20, in angstrom")
         require(1 <= self.many_body_order <= 4, "many_body_order", self.many_body_order, "1 to 4")
+        require(not (self.antisymmetric and self.lmax < 1), "antisymmetric", True, "false where lmax is 0")
         require(self.radial_hidden >= 1, "radial_hidden", self.radial_hidden, "at least 1")
         require(self.readout_hidden >= 1, "readout_hidden", self.readout_hidden, "at least 1")
 
@@ -69,18 +72,22 @@ class Interaction(nn.Module):
         moments = torch.cumprod(2.0 * torch.arange(1, order + 1) - 1, 0)
         self.power_weight = nn.Parameter(torch.randn(species, channels, order) / (order * moments).sqrt())
         self.update = DegreeLinear(lmax_out, channels, channels)
+        self.antisymmetric = (
+            AntisymmetricBlock(config.lmax, lmax_out, channels, products) if config.antisymmetric else None
+        )
         self.keep = DegreeLinear(min(lmax_in, lmax_out), channels, channels)
         self.kept = (min(lmax_in, lmax_out) + 1) ** 2
 
     def forward(self, features: Tensor, kind: Tensor, radial: Tensor, harmonics: Tensor, edges: Tensor) -> Tensor:
         """features (N, C, n_in); kind (N,) species index; radial (E, C, lmax + 1). Returns (N, C, n_out)."""
         messages = self.convolve(self.send(features), radial, harmonics, edges[0], edges[1])
-        powers = self.power(self.receive(messages), self.power_weight.index_select(0, kind))
+        received = self.receive(messages)
+        powers = self.power(received, self.power_weight.index_select(0, kind))
         kept = self.keep(features[:, :, : self.kept])
         if self.added > 0:
             kept = F.pad(kept, (0, self.added))
         updated: Tensor = self.update(powers) + kept
-        return updated
+        return updated if self.antisymmetric is None else updated + self.antisymmetric(received)
 
 
 @models.register("gaunt_potential", config=GauntPotentialConfig)
@@ -124,7 +131,7 @@ class GauntPotential(Potential):
         harmonics = harmonics_of_unit_vectors(config.lmax, vectors / distance[:, None])
         # Messages are sums over neighbours: divided by the root of their number, they keep unit variance.
         radial = self.radial(distance) * self.neighbours**-0.5
-        radials = radial.view(len(distance), config.layers, config.channels, config.lmax + 1).unbind(1)
+        radials = radial.view(distance.shape[0], config.layers, config.channels, config.lmax + 1).unbind(1)
         features = self.embed.index_select(0, kind)[:, :, None]
         energies = []
         for layer, weights in zip(self.layers, radials, strict=True):

@@ -82,7 +82,7 @@ class InvariantPotential(Potential):
         """(N,) energies in units of `scale`, without references; kind (N,) is the species index, positions (N, 3)."""
         _, distance = self.edge_vectors(graph, positions)
         filters = (self.radial(distance) * self.neighbours**-0.5).view(
-            len(distance), len(self.layers), self.config.channels
+            distance.shape[0], len(self.layers), self.config.channels
         )
         features = self.embed.index_select(0, kind)
         for layer, weights in zip(self.layers, filters.unbind(1), strict=True):

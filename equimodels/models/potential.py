@@ -73,16 +73,18 @@ class Potential(ExactTables):
         """
         if not with_forces:
             kind, positions = self._kind(graph.numbers), graph.positions.to(self.embed.dtype)
-            return EnergyForces(self._total(graph, kind, self._scaled(graph, kind, positions)), positions[:0])
+            return EnergyForces(
+                self.total_energies(graph, kind, self.scaled_energies(graph, kind, positions)), positions[:0]
+            )
         with torch.inference_mode(False), torch.enable_grad():
             graph = graph.usable_by_autograd()
             kind = self._kind(graph.numbers)
             positions = graph.positions.to(self.embed.dtype)
             if not positions.requires_grad:
                 positions = positions.detach().requires_grad_()
-            scaled = self._scaled(graph, kind, positions)
+            scaled = self.scaled_energies(graph, kind, positions)
             (gradient,) = torch.autograd.grad(scaled.sum(), positions, create_graph=self.training)
-            energy = self._total(graph, kind, scaled if self.training else scaled.detach())
+            energy = self.total_energies(graph, kind, scaled if self.training else scaled.detach())
             return EnergyForces(energy, gradient * -self.scale)
 
     def atomic_energies(self, graph: AtomGraph, kind: Tensor, positions: Tensor) -> Tensor:
@@ -95,7 +97,8 @@ class Potential(ExactTables):
         vectors = positions.index_select(0, receiver) - positions.index_select(0, sender) + graph.shifts.to(positions)
         return vectors, torch.linalg.vector_norm(vectors, dim=1)
 
-    def _scaled(self, graph: AtomGraph, kind: Tensor, positions: Tensor) -> Tensor:
+    def scaled_energies(self, graph: AtomGraph, kind: Tensor, positions: Tensor) -> Tensor:
+        """`atomic_energies` with the repulsion of nuclei, where there is one."""
         energies = self.atomic_energies(graph, kind, positions)
         if self.repulsion is None:
             return energies
@@ -103,8 +106,8 @@ class Potential(ExactTables):
         repulsion: Tensor = self.repulsion(kind, graph.edges, distance)
         return energies + repulsion / self.scale
 
-    def _total(self, graph: AtomGraph, kind: Tensor, scaled: Tensor) -> Tensor:
-        """(B,) float64: references and sums never see a lower precision."""
+    def total_energies(self, graph: AtomGraph, kind: Tensor, scaled: Tensor) -> Tensor:
+        """(B,) float64, eV, with references: these and sums never see a lower precision."""
         atoms = scaled.to(torch.float64) * self.scale + self.reference.index_select(0, kind)
         return atoms.new_zeros(graph.structures).index_add(0, graph.owner, atoms)
 

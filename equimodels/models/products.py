@@ -1,10 +1,12 @@
-"""The two products a potential is made of, behind an interface so that a faster one can take their place."""
+"""The products a potential is made of, behind an interface so that a faster one can take their place."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
 
+from equimodels.ops.cross import CrossProduct
+from equimodels.ops.gaunt import GauntProduct
 from equimodels.ops.gaunt_convolution import GauntConvolution
 from equimodels.ops.gaunt_power import GauntPower
 
@@ -18,6 +20,14 @@ class Products(Protocol):
 
     def power(self, lmax_in: int, lmax_out: int, order: int) -> nn.Module:
         """A module called like `GauntPower.forward`."""
+        ...
+
+    def pointwise(self, lmax1: int, lmax2: int, lmax_out: int) -> nn.Module:
+        """A module called like `GauntProduct.forward`."""
+        ...
+
+    def bracket(self, lmax1: int, lmax2: int, lmax_out: int) -> nn.Module:
+        """A module called like `CrossProduct.forward`."""
         ...
 
 
@@ -46,3 +56,11 @@ class Quadrature:
     def power(self, lmax_in: int, lmax_out: int, order: int) -> nn.Module:
         """`GauntPower`."""
         return GauntPower(lmax_in, lmax_out, order, max(order * lmax_in + lmax_out - self.degree_deficit, 0))
+
+    def pointwise(self, lmax1: int, lmax2: int, lmax_out: int) -> nn.Module:
+        """`GauntProduct`."""
+        return GauntProduct(lmax1, lmax2, lmax_out, max(lmax1 + lmax2 + lmax_out - self.degree_deficit, 0))
+
+    def bracket(self, lmax1: int, lmax2: int, lmax_out: int) -> nn.Module:
+        """`CrossProduct`."""
+        return CrossProduct(lmax1, lmax2, lmax_out, max(lmax1 + lmax2 + lmax_out - self.degree_deficit, 0))

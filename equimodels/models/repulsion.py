@@ -60,4 +60,4 @@ class Repulsion(ExactTables):
         ends = (self.radius[first] + self.radius[second]).clamp(max=self.cutoff)
         pair = COULOMB * self.number[first] * self.number[second] / distance * screening
         pair = pair * polynomial_cutoff(distance / ends, 1.0)
-        return pair.new_zeros(len(kind)).index_add(0, edges[1], pair / 2)
+        return pair.new_zeros(kind.shape[0]).index_add(0, edges[1], pair / 2)

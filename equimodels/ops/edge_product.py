@@ -12,6 +12,7 @@ from torch.autograd import Function
 
 from equimodels.ops.edge_blocks import edge_blocks
 from equimodels.ops.edge_product_dual import edge_product_dual
+from equimodels.ops.tracing import is_traced
 
 
 def edge_product(x: Tensor, radial: Tensor, zonal: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
@@ -21,6 +22,8 @@ def edge_product(x: Tensor, radial: Tensor, zonal: Tensor, sender: Tensor, recei
     size (E, C, P) is ever made whole or kept for the backward passes. Derivatives of any order are right; the first two
     are blocked like the product itself, and so is the product of dual numbers (`torch.autograd.forward_ad`).
     """
+    if is_traced():  # blocks would be as many as in the example that is traced
+        return edge_product_plain(x, radial, zonal, sender, receiver)
     if not torch.compiler.is_compiling():
         (x, x_dot), (radial, radial_dot), (zonal, zonal_dot) = map(forward.unpack_dual, (x, radial, zonal))
         rates = x_dot, radial_dot, zonal_dot

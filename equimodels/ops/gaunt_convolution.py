@@ -50,6 +50,6 @@ class GauntConvolution(ExactTables):
 
         sender, receiver: (E,) int64. Returns (N, C, n_out); an atom without edges gets zeros.
         """
-        zonal = (harmonics @ self.zonal).view(len(harmonics), self.lmax_filter + 1, self.from_grid.shape[0])
+        zonal = (harmonics @ self.zonal).view(harmonics.shape[0], self.lmax_filter + 1, self.from_grid.shape[0])
         total = edge_product(features @ self.to_grid, radial, zonal, sender, receiver)
         return total if self.constant else total @ self.from_grid

@@ -12,6 +12,7 @@ from equimodels.ops.exact import ExactTables
 from equimodels.ops.gaunt_grid import grid_tables
 from equimodels.ops.gaunt_power_dual import gaunt_power_dual
 from equimodels.ops.spherical_harmonics import MAX_DEGREE
+from equimodels.ops.tracing import is_traced
 
 
 class GauntPower(ExactTables):
@@ -37,7 +38,7 @@ class GauntPower(ExactTables):
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """x: (N, C, n_in); weights: (N, C, order), or (C, order), of f, f^2, ... Returns (N, C, n_out)."""
-        if not torch.compiler.is_compiling():
+        if not (torch.compiler.is_compiling() or is_traced()):
             (value, rate), (_, changing) = map(forward_ad.unpack_dual, (x, weights))
             if rate is not None and changing is None:
                 each = weights.expand(len(x), -1, -1)

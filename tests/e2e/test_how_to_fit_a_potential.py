@@ -21,7 +21,7 @@ def output(tmp_path_factory):
     for language, title, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         if language == "bash":
             commands += text.strip().splitlines()
-        else:
+        elif title:
             (folder / title).write_text(text, encoding="utf-8")
     binaries = Path(sys.executable).parent
     environment = {

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from equimodels.models.antisymmetric import AntisymmetricBlock
 from equimodels.models.gaunt_potential import GauntPotential, GauntPotentialConfig
 from equimodels.models.products import Quadrature
 from equimodels.testing import ModelContract
@@ -36,6 +37,11 @@ class TestThreeLayersOfDegreeOne(ModelContract):
         return potential(lmax=1, layers=3)
 
 
+class TestAntisymmetric(ModelContract):
+    def build(self):
+        return potential(antisymmetric=True, many_body_order=1)
+
+
 class TestPairsOnly(ModelContract):
     cutoff = 3.0
 
@@ -65,3 +71,9 @@ def test_forces_of_a_crystal_that_are_not_quite_the_gradient_are_caught():
     contract.check_conservative(model, contract.crystal())
     with pytest.raises(AssertionError, match="gradient"):
         contract.check_conservative(inexact, contract.crystal())
+
+
+def test_the_antisymmetric_channel_keeps_unit_variance():
+    block = AntisymmetricBlock(2, 2, 64, Quadrature()).double()
+    x = torch.randn(200, 64, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert 0.5 < float(block(x).detach().square().mean().sqrt()) < 2
