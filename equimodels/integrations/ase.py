@@ -1,5 +1,6 @@
 """A potential as a calculator of ASE: relaxation, molecular dynamics, phonons and whatever else is written for ASE."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ class EquimodelsCalculator(Calculator):
 
     path: a checkpoint directory, as `equi export NAME@VERSION --out DIR` writes it. device: of torch. dtype: `float32`
     or `float64`, that of the checkpoint unless given. In float32 forces are exact to about 1e-6 of the largest; for
-    second derivatives (phonons) and tight relaxations take float64.
+    second derivatives (phonons) and tight relaxations take float64. Of models with `charge_spin`, `atoms.info` says the
+    `charge` and the multiplicity `spin`; neutral singlets where it does not.
     Raises CheckpointError, and SettingError for a model that is no potential, an unknown dtype, or, when it
     calculates, an element that the potential has not been fitted to.
     """
@@ -67,4 +69,6 @@ class EquimodelsCalculator(Calculator):
     def _graph(self, atoms: Atoms) -> AtomGraph:
         periodic = {"cell": atoms.cell.array, "pbc": atoms.pbc} if atoms.pbc.any() else {}
         structure = Structure.of(atoms.numbers, atoms.positions, self.cutoff, **periodic)
+        charge, spin = float(atoms.info.get("charge", 0.0)), int(atoms.info.get("spin", 1))
+        structure = replace(structure, charge=charge, spin=spin)
         return AtomGraph.collate([structure]).to(self.device)

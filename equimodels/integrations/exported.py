@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from equimodels.errors import SettingError
+from equimodels.errors import SettingError, require
 from equimodels.models.graph import AtomGraph, Structure
 from equimodels.models.potential import Potential
 
@@ -49,7 +49,11 @@ class ExportedPotential:
 
 
 def save_exported(model: Potential, path: Path) -> None:
-    """Write energy, forces and virial of the potential, in its dtype, as a program for any structure."""
+    """Write energy, forces and virial of the potential, in its dtype, as a program for any structure.
+
+    Raises SettingError for a potential with `charge_spin`: the program is told neither.
+    """
+    require(model.embed_state is None, "charge_spin", True, "false: the program is not told of charge and spin")
     model = model.eval()
     example = _example(model)
     traced = make_fx(lambda *given: _evaluate(model, *given), tracing_mode="symbolic", _allow_non_fake_inputs=True)

@@ -40,6 +40,7 @@ class AttentionPotentialConfig:
     cutoff: float = 5.0  # angstrom; an atom sees as far as layers times this
     radial_hidden: int = 32  # width of the network of the distance
     readout_hidden: int = 32  # width of the readout
+    charge_spin: bool = False  # whether energies depend on the charge and multiplicity of a structure
     repulsion: bool = False  # of nuclei at short range, so that simulations stay away from where no data was
 
     def __post_init__(self) -> None:
@@ -135,7 +136,7 @@ class AttentionPotential(Potential):
         vectors, distance = self.edge_vectors(graph, positions)
         harmonics = harmonics_of_unit_vectors(config.lmax, vectors / distance[:, None])
         envelope = polynomial_cutoff(distance, config.cutoff)
-        features = self.embed.index_select(0, kind)[:, :, None]
+        features = self.embedded(graph, kind)[:, :, None]
         weights = self.radial(distance).view(edges, config.layers, self.per_layer)
         for layer, weight in zip(self.layers, weights.unbind(1), strict=True):
             # Attention takes a mean over neighbours: times the root of their number, it keeps unit variance.

@@ -42,6 +42,7 @@ class GauntPotentialConfig:
     antisymmetric: bool = False  # products with paths of odd degree beside the powers
     radial_hidden: int = 32  # width of the network of the distance
     readout_hidden: int = 16  # width of the last readout
+    charge_spin: bool = False  # whether energies depend on the charge and multiplicity of a structure
     repulsion: bool = False  # of nuclei at short range, so that simulations stay away from where no data was
 
     def __post_init__(self) -> None:
@@ -132,7 +133,7 @@ class GauntPotential(Potential):
         # Messages are sums over neighbours: divided by the root of their number, they keep unit variance.
         radial = self.radial(distance) * self.neighbours**-0.5
         radials = radial.view(distance.shape[0], config.layers, config.channels, config.lmax + 1).unbind(1)
-        features = self.embed.index_select(0, kind)[:, :, None]
+        features = self.embedded(graph, kind)[:, :, None]
         energies = []
         for layer, weights in zip(self.layers, radials, strict=True):
             features = layer(features, kind, weights, harmonics, graph.edges)

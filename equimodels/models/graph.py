@@ -20,7 +20,8 @@ class Structure:
     """One structure: numbers (n,) int64, positions (n, 3), edges (2, e) int64 [sender, receiver].
 
     Of a periodic one also: shifts (e, 3), the lattice translation to add to the vector of each edge; cell (3, 3), rows
-    are lattice vectors, float64; pbc (3,), which of them repeat.
+    are lattice vectors, float64; pbc (3,), which of them repeat. charge: in elementary charges; spin: multiplicity,
+    2 S + 1.
     """
 
     numbers: Tensor
@@ -29,6 +30,8 @@ class Structure:
     shifts: Tensor | None = None
     cell: Tensor | None = None
     pbc: Tensor | None = None
+    charge: float = 0.0
+    spin: int = 1
 
     @classmethod
     def of(
@@ -68,7 +71,8 @@ class AtomGraph:
     """Structures side by side.
 
     numbers (N,) int64; positions (N, 3); edges (2, E) int64 [sender, receiver]; shifts (E, 3), added to the vector from
-    sender to receiver (zero when not periodic); owner (N,) int64, the structure of each atom; structures: B.
+    sender to receiver (zero when not periodic); owner (N,) int64, the structure of each atom; structures: B; state
+    (B, 2), charge and number of unpaired electrons, or None where all are neutral singlets.
     """
 
     numbers: Tensor
@@ -77,6 +81,7 @@ class AtomGraph:
     shifts: Tensor
     owner: Tensor
     structures: int
+    state: Tensor | None = None
 
     @classmethod
     def collate(cls, structures: Sequence[Structure]) -> Self:
@@ -96,6 +101,7 @@ class AtomGraph:
             shifts=_shifts(structures, positions),
             owner=torch.repeat_interleave(torch.arange(len(structures)), sizes),
             structures=len(structures),
+            state=states([s.charge for s in structures], [s.spin for s in structures], positions),
         )
 
     def usable_by_autograd(self) -> Self:
@@ -113,7 +119,21 @@ class AtomGraph:
             edges=self.edges.to(device),
             shifts=self.shifts.to(device=device, dtype=dtype),
             owner=self.owner.to(device),
+            state=None if self.state is None else self.state.to(device=device, dtype=dtype),
         )
+
+
+def states(charges: Sequence[float], spins: Sequence[int], like: Tensor) -> Tensor | None:
+    """(B, 2) charges and numbers of unpaired electrons, in the dtype of `like`; None for neutral singlets alone.
+
+    spins: multiplicities, 2 S + 1. Raises ValueError for one below 1.
+    """
+    if any(spin < 1 for spin in spins):
+        raise ValueError(f"a multiplicity of {min(spins)}; allowed: 1 and more, 2 S + 1")
+    if not any(charges) and all(spin == 1 for spin in spins):
+        return None
+    pairs = [[charge, spin - 1] for charge, spin in zip(charges, spins, strict=True)]
+    return torch.tensor(pairs, dtype=like.dtype)
 
 
 def _shifts(structures: Sequence[Structure], like: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ class InvariantPotentialConfig:
     cutoff: float = 5.0  # angstrom; an atom sees as far as layers times this
     radial_hidden: int = 32  # width of the network of the distance
     readout_hidden: int = 32  # width of the readout
+    charge_spin: bool = False  # whether energies depend on the charge and multiplicity of a structure
     repulsion: bool = False  # of nuclei at short range, so that simulations stay away from where no data was
 
     def __post_init__(self) -> None:
@@ -84,7 +85,7 @@ class InvariantPotential(Potential):
         filters = (self.radial(distance) * self.neighbours**-0.5).view(
             distance.shape[0], len(self.layers), self.config.channels
         )
-        features = self.embed.index_select(0, kind)
+        features = self.embedded(graph, kind)
         for layer, weights in zip(self.layers, filters.unbind(1), strict=True):
             features = layer(features, weights, graph.edges)
         # Every layer adds one unit of variance.

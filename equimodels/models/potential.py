@@ -45,7 +45,9 @@ class Potential(ExactTables):
         super().__init__()
         self.config = config
         self.species, reference, self.scale, self.neighbours = _read(facts)
-        repels = getattr(config, "repulsion", False)
+        # Of charge and unpaired electrons: added to what each atom of the structure begins with.
+        self.embed_state = nn.Parameter(torch.randn(2, config.channels) / 2) if _asks(config, "charge_spin") else None
+        repels = _asks(config, "repulsion")
         self.repulsion = Repulsion(self.species, config.cutoff) if repels else None
         index = torch.full((ELEMENTS,), -1)
         index[torch.tensor(self.species)] = torch.arange(len(self.species))
@@ -91,6 +93,13 @@ class Potential(ExactTables):
         """(N,) energies in units of `scale`, without references; kind (N,) is the species index, positions (N, 3)."""
         raise NotImplementedError
 
+    def embedded(self, graph: AtomGraph, kind: Tensor) -> Tensor:
+        """(N, channels): what each atom begins with, by its species and, where the model is told, charge and spin."""
+        atoms = self.embed.index_select(0, kind)
+        if self.embed_state is None or graph.state is None:
+            return atoms
+        return atoms + (graph.state.to(atoms.dtype) @ self.embed_state).index_select(0, graph.owner)
+
     def edge_vectors(self, graph: AtomGraph, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors from sender to receiver (E, 3), and their lengths (E,)."""
         sender, receiver = graph.edges
@@ -120,6 +129,11 @@ class Potential(ExactTables):
             known = (self.species_index >= 0).nonzero().squeeze(1).tolist()
             raise SettingError("numbers", sorted(set(numbers[unknown].tolist())), f"the elements of the model, {known}")
         return kind
+
+
+def _asks(config: Any, option: str) -> bool:
+    """Whether a setting that a plug-in's config need not have is on."""
+    return bool(getattr(config, option, False))
 
 
 def _read(facts: Mapping[str, Any]) -> tuple[list[int], list[float], float, float]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from cluster.errors import UserError
-from equimodels.models.graph import AtomGraph
+from equimodels.models.graph import AtomGraph, states
 from equimodels.models.neighbours import neighbour_pairs_of_many
 from equimodels.objectives.energy_force import LabelledGraph
 from jobs.data.forms.form import fixed, ragged
@@ -20,6 +20,7 @@ from jobs.data.rows import Column, Integers, Rows
 _GIVEN = ("numbers", "positions")
 _CELL = ("cell", "pbc")
 _LABELS = ("energy", "forces")
+_STATE = ("charge", "spin")
 _PAIRS = ("edges", "images")  # of `equi data prepare`: made for one cutoff, which the field says
 
 
@@ -39,7 +40,8 @@ class StructureForm:
             raise UserError(f"the dataset holds no structures; missing columns: {', '.join(lacking)}")
         whole = [part for part in (_CELL, _LABELS) if all(name in schema.names for name in part)]
         pairs = [name for name in _PAIRS if name in schema.names and self._made_for(schema.field(name))]
-        return [*_GIVEN, *(name for part in whole for name in part), *pairs]
+        state = [name for name in _STATE if name in schema.names]
+        return [*_GIVEN, *(name for part in whole for name in part), *state, *pairs]
 
     def _made_for(self, field: pa.Field) -> bool:
         """Whether neighbours were stored for this cutoff."""
@@ -56,6 +58,9 @@ class StructureForm:
         for name in ("energy", "cell", "pbc"):
             if name in table.column_names:
                 columns[name] = Column(fixed(table[name]))
+        for name, usual in zip(_STATE, (0.0, 1), strict=True):
+            if name in table.column_names:
+                columns[name] = Column(fixed(table[name].fill_null(usual)))
         if "edges" in table.column_names:
             pairs, ends = ragged(table["edges"])
             columns["edges"] = Column(pairs.reshape(-1, 2), ends // 2)
@@ -120,10 +125,20 @@ class StructureForm:
             else positions.new_zeros(edges.shape[1], 3),
             owner=torch.from_numpy(owner - owner[0]),
             structures=len(rows),
+            state=_states(rows, positions),
         )
         if "forces" not in rows:
             return graph
         return LabelledGraph(graph, torch.from_numpy(rows["energy"].values), torch.from_numpy(rows["forces"].values))
+
+
+def _states(rows: Rows, like: torch.Tensor) -> torch.Tensor | None:
+    """Charges and unpaired electrons of the structures; None for neutral singlets alone."""
+    if not any(name in rows for name in _STATE):
+        return None
+    charges = rows["charge"].values.tolist() if "charge" in rows else [0.0] * len(rows)
+    spins = rows["spin"].values.tolist() if "spin" in rows else [1] * len(rows)
+    return states(charges, spins, like)
 
 
 def _pairs(rows: Rows, cutoff: float) -> tuple[Integers, Integers, Integers]:

@@ -106,6 +106,18 @@ def test_without_labels_batches_are_bare_graphs() -> None:
     assert graph.edges.shape == (2, 0)
 
 
+def test_charge_and_multiplicity_go_along_and_what_a_row_does_not_say_is_a_neutral_singlet() -> None:
+    form, table = StructureForm(CUTOFF), structures()
+    table = table.append_column("charge", pa.array([0.0, -1.0, None, 2.0])).append_column(
+        "spin", pa.array([1, 2, 3, None])
+    )
+    assert form.columns(table.schema)[-2:] == ["charge", "spin"]
+    rows = form.prepare(form.decode(table).take(np.array([1, 2, 3, 0])))
+    assert form.batch(rows).graph.state.tolist() == [[-1.0, 1.0], [0.0, 2.0], [2.0, 0.0], [0.0, 0.0]]
+    assert form.batch(rows.slice(3, 4)).graph.state is None
+    assert form.batch(form.prepare(form.decode(structures()).take(np.arange(4)))).graph.state is None
+
+
 def test_structures_without_positions_are_refused() -> None:
     with pytest.raises(UserError, match="missing columns: positions"):
         StructureForm().columns(structures().drop_columns(["positions"]).schema)
