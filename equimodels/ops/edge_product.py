@@ -22,15 +22,14 @@ def edge_product(x: Tensor, radial: Tensor, zonal: Tensor, sender: Tensor, recei
     size (E, C, P) is ever made whole or kept for the backward passes. Derivatives of any order are right; the first two
     are blocked like the product itself, and so is the product of dual numbers (`torch.autograd.forward_ad`).
     """
-    if is_traced():  # blocks would be as many as in the example that is traced
+    if torch.compiler.is_compiling() or is_traced():  # who records operations would record each block
         return edge_product_plain(x, radial, zonal, sender, receiver)
-    if not torch.compiler.is_compiling():
-        (x, x_dot), (radial, radial_dot), (zonal, zonal_dot) = map(forward.unpack_dual, (x, radial, zonal))
-        rates = x_dot, radial_dot, zonal_dot
-        if any(rate is not None for rate in rates):
-            value, rate = edge_product_dual(x, radial, zonal, rates, sender, receiver)
-            dual: Tensor = forward.make_dual(value, rate)  # type: ignore[no-untyped-call]
-            return dual
+    (x, x_dot), (radial, radial_dot), (zonal, zonal_dot) = map(forward.unpack_dual, (x, radial, zonal))
+    rates = x_dot, radial_dot, zonal_dot
+    if any(rate is not None for rate in rates):
+        value, rate = edge_product_dual(x, radial, zonal, rates, sender, receiver)
+        dual: Tensor = forward.make_dual(value, rate)  # type: ignore[no-untyped-call]
+        return dual
     out: Tensor = _Product.apply(x, radial, zonal, sender, receiver)  # type: ignore[no-untyped-call]
     return out
 

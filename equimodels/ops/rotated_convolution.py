@@ -55,13 +55,14 @@ class RotatedConvolution(ExactTables):
         blocks, which are computed again on the backward passes instead of kept.
         """
         width = (self.lmax_out + 1) ** 2
-        total = features.new_zeros(*features.shape[:2], width)
         step = max(1, BLOCK // max(1, features.shape[1] * (width + features.shape[2] + self.number)))
         if torch.compiler.is_compiling() or len(sender) <= step:
-            return total.index_add(0, receiver, self.messages(features, weights, unit, sender))
+            return _received(self.messages(features, weights, unit, sender), receiver, len(features))
+        total: Tensor | None = None
         for parts in zip(*(torch.split(each, step) for each in (weights, unit, sender, receiver)), strict=True):
             block: Tensor = checkpoint(self.messages, features, *parts[:3], use_reentrant=False)
-            total = total.index_add(0, parts[3], block)
+            total = _received(block, parts[3], len(features), total)
+        assert total is not None
         return total
 
     def messages(self, features: Tensor, weights: Tensor, unit: Tensor, sender: Tensor) -> Tensor:
@@ -99,6 +100,12 @@ def gaunt_weights(lmax_in: int, lmax_filter: int, lmax_out: int) -> Tensor:
         ]
         rows.append(torch.stack(weights))
     return torch.stack(rows)
+
+
+def _received(messages: Tensor, receiver: Tensor, atoms: int, total: Tensor | None = None) -> Tensor:
+    """The sum of the messages (E, C, n) of each atom, (N, C, n), added to `total`; in their dtype, autocast's too."""
+    before = messages.new_zeros(atoms, *messages.shape[1:]) if total is None else total
+    return before.index_add(0, receiver, messages)
 
 
 def _by_order(lmax: int, orders: list[int]) -> Tensor:

@@ -25,10 +25,16 @@ def block_wigner_D(lmax: int, rotation: Tensor) -> Tensor:  # noqa: N802
     angles and their singularities. Raises SettingError for lmax outside 0..12.
     """
     rotation = rotation.to(torch.float64)
-    points, weights = (table.to(rotation.device) for table in lebedev(max(2 * lmax, 0)))
-    before = spherical_harmonics(lmax, points, normalization="integral")
+    points, weighted = (table.to(rotation.device) for table in _projection(lmax))
     after = spherical_harmonics(lmax, points @ rotation.mT, normalization="integral")
-    matrix = after.mT @ (weights[:, None] * before)
+    matrix = after.mT @ weighted
     degree = degree_of_each(lmax).to(rotation.device)
     # Across degrees the integral is exactly zero; say so instead of keeping the rounding.
     return torch.where(degree[:, None] == degree[None, :], matrix, 0.0)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _projection(lmax: int) -> tuple[Tensor, Tensor]:
+    """Points (P, 3) of a rule of degree 2 lmax, and the harmonics on them times its weights, (P, n)."""
+    points, weights = lebedev(max(2 * lmax, 0))
+    return points, weights[:, None] * spherical_harmonics(lmax, points, normalization="integral")

@@ -1,0 +1,151 @@
+"""What holds for every operation: second derivatives, one graph, export, autocast, no rows, both precisions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from equimodels.ops import (
+    CrossProduct,
+    GauntConvolution,
+    GauntPower,
+    GauntProduct,
+    RotatedConvolution,
+    block_wigner_D,
+    spherical_harmonics,
+    wigner_D,
+)
+
+ATOMS = 4
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+
+
+class Function(torch.nn.Module):
+    """A function as a module, for what wants one."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *given: Tensor) -> Tensor:
+        return self.function(*given)
+
+
+class OnGraph(torch.nn.Module):
+    """A convolution whose edges follow from their number."""
+
+    def __init__(self, convolution: torch.nn.Module) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, *given: Tensor) -> Tensor:
+        edges = torch.arange(given[-1].shape[0])
+        return self.convolution(*given, edges % ATOMS, (edges // 2) % ATOMS)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operation, and the shape of each of its inputs for a number of rows: None stands for that number."""
+
+    make: Callable[[], torch.nn.Module]
+    shapes: tuple[tuple[int | None, ...], ...]
+    directions: int | None = None  # which input are vectors of length one
+    by_rows: bool = True  # whether each row of the result is of one row of the inputs
+    exports: bool = True
+
+
+CASES = {
+    "harmonics": Case(lambda: Function(lambda v: spherical_harmonics(3, v)), ((None, 3),)),
+    "product": Case(lambda: GauntProduct(2, 1, 2), ((None, 2, 9), (None, 2, 4))),
+    "product, dense": Case(lambda: GauntProduct(2, 1, 2, backend="dense"), ((None, 2, 9), (None, 2, 4))),
+    "product, fourier": Case(lambda: GauntProduct(2, 1, 2, backend="fourier"), ((None, 2, 9), (None, 2, 4))),
+    "cross product": Case(lambda: CrossProduct(2, 1, 2), ((None, 2, 9), (None, 2, 4))),
+    "power": Case(lambda: GauntPower(2, 2, 3), ((None, 2, 9), (None, 2, 3))),
+    "convolution": Case(
+        lambda: OnGraph(GauntConvolution(1, 2, 1)), ((ATOMS, 2, 4), (None, 2, 3), (None, 9)), by_rows=False
+    ),
+    "rotated convolution": Case(
+        lambda: OnGraph(RotatedConvolution(1, 2)), ((ATOMS, 2, 4), (None, 2, 8), (None, 3)), directions=2, by_rows=False
+    ),
+}
+
+
+def inputs(case: Case, rows: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    generator, found = torch.Generator().manual_seed(0), []
+    for shape in case.shapes:
+        found.append(
+            torch.randn([rows if size is None else size for size in shape], generator=generator, dtype=torch.float64)
+        )
+    if case.directions is not None:
+        found[case.directions] = torch.nn.functional.normalize(found[case.directions], dim=-1)
+    return [tensor.to(dtype) for tensor in found]
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+def test_first_and_second_derivatives_are_those_of_differences(case: Case) -> None:
+    module, given = case.make().double(), [tensor.requires_grad_() for tensor in inputs(case, 2)]
+
+    def function(*tensors: Tensor) -> Tensor:
+        if case.directions is None:
+            return module(*tensors)
+        unit = [torch.nn.functional.normalize(t, dim=-1) if i == case.directions else t for i, t in enumerate(tensors)]
+        return module(*unit)
+
+    assert torch.autograd.gradcheck(function, given)
+    assert torch.autograd.gradgradcheck(function, given)
+
+
+def test_it_is_one_graph_to_a_compiler(case: Case) -> None:
+    module, given = case.make().double(), inputs(case, 6)
+    torch.compiler.reset()
+    assert_close(torch.compile(module, fullgraph=True, backend="aot_eager")(*given), module(*given))
+
+
+def test_it_is_exported(case: Case) -> None:
+    module, given = case.make().double(), tuple(inputs(case, 6))
+    assert_close(torch.export.export(module, given).module()(*given), module(*given))
+
+
+def test_autocast_is_near(case: Case) -> None:
+    module, given = case.make(), inputs(case, 40, torch.float32)
+    expected = module(*given)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = module(*given)
+    assert found.isfinite().all()
+    assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_no_rows_one_row_and_many(case: Case) -> None:
+    module, many = case.make().double(), inputs(case, 7)
+    whole = module(*many)
+    for rows in (0, 1):
+        given = [tensor[:rows] if shape[0] is None else tensor for tensor, shape in zip(many, case.shapes, strict=True)]
+        found = module(*given)
+        assert found.isfinite().all()
+        assert found.shape == ((rows, *whole.shape[1:]) if case.by_rows else whole.shape)
+        if case.by_rows:
+            assert_close(found, whole[:rows])
+
+
+def test_single_precision_is_that_of_double_rounded(case: Case) -> None:
+    single, double = case.make(), case.make().double()
+    given = inputs(case, 40, torch.float32)
+    found, expected = single(*given), double(*(tensor.double() for tensor in given))
+    assert found.dtype == torch.float32
+    error = float((found - expected).abs().max() / expected.abs().max())
+    assert 0 < error < 2e-6
+
+
+def test_wigner_matrices_can_be_differentiated_compiled_and_of_none() -> None:
+    rotation = torch.linalg.qr(torch.randn(2, 3, 3, dtype=torch.float64))[0].requires_grad_()
+    assert torch.autograd.gradcheck(lambda r: wigner_D(2, r), rotation)
+    assert block_wigner_D(3, rotation[:0]).shape == (0, 16, 16)
+    compiled = torch.compile(lambda r: block_wigner_D(3, r), fullgraph=True, backend="aot_eager")
+    assert_close(compiled(rotation.detach()), block_wigner_D(3, rotation).detach())
