@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cluster.cli import main
 from cluster.errors import UserError
+from cluster.registry import publish_model
 from cluster.runs import create_run
 from cluster.store import Store
 from equimodels.assemble import ModelDescription, assemble
@@ -90,13 +91,13 @@ def test_buffers_come_from_the_description(store: Store, run: str, tmp_path: Pat
 
 
 def test_equi_export_writes_the_best_of_the_newest(run: str, equi: Equi, tmp_path: Path) -> None:
-    code, out, _ = equi("export", run, "--to", str(tmp_path / "model"))
+    code, out, _ = equi("export", run, "--out", str(tmp_path / "model"))
     assert (code, out) == (0, f"wrote best of step 2 to {tmp_path / 'model'}\n")
     assert same(tmp_path / "model", weights(20))
 
 
 def test_step_and_slot_say_which(run: str, equi: Equi, tmp_path: Path) -> None:
-    code, out, _ = equi("export", run, "--step", "1", "--slot", "value", "--to", str(tmp_path / "model"), "--json")
+    code, out, _ = equi("export", run, "--step", "1", "--slot", "value", "--out", str(tmp_path / "model"), "--json")
     assert code == 0
     found = json.loads(out)
     assert (found["step"], found["slot"], found["folder"]) == (1, "value", str(tmp_path / "model"))
@@ -104,7 +105,7 @@ def test_step_and_slot_say_which(run: str, equi: Equi, tmp_path: Path) -> None:
 
 
 def test_a_dry_run_writes_nothing(run: str, equi: Equi, tmp_path: Path) -> None:
-    code, out, _ = equi("export", run, "--to", str(tmp_path / "model"), "--dry-run")
+    code, out, _ = equi("export", run, "--out", str(tmp_path / "model"), "--dry-run")
     assert (code, out) == (0, f"would write best of step 2 to {tmp_path / 'model'}\n")
     assert not (tmp_path / "model").exists()
 
@@ -130,7 +131,7 @@ def test_a_width_is_put_together_from_the_checkpoints_that_are_kept(store: Store
 
 
 def test_without_averages_of_chosen_widths_there_is_no_width(run: str, equi: Equi, tmp_path: Path) -> None:
-    code, _, err = equi("export", run, "--width", "0.1", "--to", str(tmp_path / "model"))
+    code, _, err = equi("export", run, "--width", "0.1", "--out", str(tmp_path / "model"))
     assert code == 2
     assert "schedule.posthoc_ema" in err
 
@@ -143,22 +144,38 @@ def test_without_averages_of_chosen_widths_there_is_no_width(run: str, equi: Equ
     ],
 )
 def test_what_is_not_there_is_refused(run: str, equi: Equi, tmp_path: Path, words: tuple[str, ...], told: str) -> None:
-    code, _, err = equi("export", run, *words, "--to", str(tmp_path / "model"), "--dry-run")
+    code, _, err = equi("export", run, *words, "--out", str(tmp_path / "model"), "--dry-run")
     assert (code, err.strip()) == (2, told)
 
 
 def test_a_folder_that_is_in_use_is_refused(run: str, equi: Equi, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("precious")
-    code, _, err = equi("export", run, "--to", str(tmp_path / "full"))
+    code, _, err = equi("export", run, "--out", str(tmp_path / "full"))
     assert (code, err) == (2, f"{tmp_path / 'full'} exists already\n  allowed: a new or empty folder\n")
 
 
 def test_a_run_without_checkpoints_and_no_run_at_all_are_refused(store: Store, equi: Equi, tmp_path: Path) -> None:
     create_run(store, kind="train", name="small", spec="", run_id="r2")
-    code, _, err = equi("export", "r2", "--to", str(tmp_path / "model"))
+    code, _, err = equi("export", "r2", "--out", str(tmp_path / "model"))
     assert (code, err) == (2, "run r2 has no committed checkpoint\n")
-    assert equi("export", "r3", "--to", str(tmp_path / "model"))[0] == 2
+    assert equi("export", "r3", "--out", str(tmp_path / "model"))[0] == 2
+
+
+def test_a_published_model_is_written_as_it_was_published(store: Store, run: str, equi: Equi, tmp_path: Path) -> None:
+    write_model(open_checkpoint(store, run), "best", POTENTIAL, tmp_path / "made")
+    facts = {"task": "energy_forces", "run": run, "metrics": {}, "spec": {}, "dataset": None, "code_version": "test"}
+    publish_model(store, "small", tmp_path / "made", facts)
+    out = tmp_path / "model"
+    assert equi("export", "small@1", "--out", str(out), "--dry-run") == (0, f"would write small@1 to {out}\n", "")
+    assert not out.exists()
+    assert equi("export", "small@1", "--out", str(out)) == (0, f"wrote small@1 to {out}\n", "")
+    assert same(out, weights(20))
+    code, _, err = equi("export", "small@2", "--out", str(tmp_path / "other"))
+    assert (code, "small" in err) == (2, True)
+    code, _, err = equi("export", "small@1", "--out", str(tmp_path / "other"), "--slot", "average")
+    assert (code, "--slot" in err) == (2, True)
+    assert not (tmp_path / "other").exists()
 
 
 def test_weights_of_another_model_are_refused(store: Store, run: str, tmp_path: Path) -> None:
