@@ -38,14 +38,23 @@ os.environ |= AS_NICE_AS_OTHERS
 START_RAY = (
     "tests/integration/",
     "tests/e2e/",
-    "tests/faults/test_interrupt",
+    "tests/faults/test_interrupted",
     "tests/faults/test_nodes_lost",
     "tests/faults/test_training_survives",
 )
 
 
+# It starts Ray too, but nothing in it is timed, and it takes ten minutes: whoever is free first does it, at the end.
+LAST = "tests/faults/test_interrupting_the_demo"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The last ones go behind all others."""
+    items.sort(key=lambda item: item.nodeid.startswith(LAST))
+
+
 class OneForRay(LoadFileScheduling):
-    """Tests go to processes by file, but all of those that start Ray to one and the same, one after the other."""
+    """Tests go to processes by file; those that start Ray, and may be timed, to one and the same, in their order."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "ray" if nodeid.startswith(START_RAY) else super()._split_scope(nodeid)

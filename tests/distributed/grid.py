@@ -65,13 +65,20 @@ def steps(world, chosen):
     return found
 
 
-def agree(one, other, precision, optimizer):
+def agree(one, other, strategy, optimizer):
     """Whether two results are the same up to rounding.
 
-    Muon makes its updates orthogonal in bf16, so that a last bit of a gradient is up to 2^-7 of an update.
+    Muon makes its updates orthogonal in bf16, so that a last bit of a gradient is up to 2^-7 of an update. Of compiled
+    blocks that leaves single numbers to chance, 7e-5 at most: their root mean square was 2e-6, and 5e-5 where the
+    momentum is .94 instead of .95.
     """
     if not all(math.isfinite(number) for number in one[0] + one[1]):
         return False
-    exact = 5e-5 if optimizer == "muon" else 1e-5
-    tolerance = exact if precision == "fp32" else 1e-2  # of values near 1, moved by about 1e-3 a step
-    return torch.allclose(one[2], other[2], atol=tolerance, rtol=0)
+    difference = one[2] - other[2]  # of values near 1, moved by about 1e-3 a step
+    if strategy["precision"] != "fp32":
+        return float(difference.abs().max()) <= 1e-2
+    if optimizer != "muon":
+        return float(difference.abs().max()) <= 1e-5
+    if strategy["compile"]:
+        return float(difference.square().mean().sqrt()) <= 1e-5
+    return float(difference.abs().max()) <= 5e-5

@@ -18,7 +18,7 @@ def check(two_ranks, chosen, at_a_time=8):
     for (name, strategy, optimizer), result in zip(chosen, found[len(references) :], strict=True):
         if isinstance(result, str):
             wrong.append(f"{name} {strategy} {optimizer['name']}: {result[-500:]}")
-        elif not grid.agree(result, expected[name, optimizer["name"]], strategy["precision"], optimizer["name"]):
+        elif not grid.agree(result, expected[name, optimizer["name"]], strategy, optimizer["name"]):
             wrong.append(f"{name} {strategy} {optimizer['name']}: other steps")
     return wrong
 
