@@ -193,7 +193,7 @@ def test_a_file_that_a_spec_names_and_is_not_there_is_told_at_its_place(refused:
 def test_an_unknown_model_is_answered_with_the_nearest(refused: Any) -> None:
     told = refused("submit", "train.yaml", "--set", "model.name=gaunt_potentail")
     assert "unknown model 'gaunt_potentail'; did you mean 'gaunt_potential'?" in told
-    assert "allowed: diffusion_transformer, gaunt_potential" in told
+    assert "allowed: attention_potential, diffusion_transformer, gaunt_potential, invariant_potential" in told
 
 
 @pytest.mark.parametrize(
