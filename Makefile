@@ -13,7 +13,7 @@ QUICK  := -q -m "not slow and not gpu" $(TWO)
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench-gpu check lock docs clean setup
+.PHONY: help demo test test-slow bench-gpu bench-peers check lock docs clean setup
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -52,6 +52,18 @@ bench-gpu:       ## training benchmarks on CUDA, under torchrun without Ray
 	$(BENCH) benchmarks/strategies.py --device cuda --out benchmarks/results/gpu $(ARGS)
 	$(BENCH) benchmarks/two_phase.py --device cuda --out benchmarks/results/gpu $(ARGS)
 	$(BENCH) benchmarks/service_overhead.py --device cuda --out benchmarks/results/gpu $(ARGS)
+
+# Peers that pin conflicting versions: an environment each, outside the project's. torch first, so that the build that
+# is at hand is taken, and no peer brings another.
+bench-peers: $(foreach peer,mace nequip cuequivariance,build/environments/$(peer)/ready)  ## an environment for each peer of the benchmarks
+
+build/environments/%/ready: benchmarks/peers/requirements-%.txt
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet $(TORCH)
+	$(@D)/bin/python -m pip install --quiet $(TORCH) -r $<
+	$(@D)/bin/python -m pip check
+	touch $@
 
 docs: $(READY)   ## the documentation, strictly, into site/
 	$(BIN)/mkdocs build --strict
