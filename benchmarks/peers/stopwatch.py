@@ -1,0 +1,38 @@
+"""How long a call takes, the same for us and for a peer of another environment. Nothing but torch."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+LEAST = 3  # calls
+
+
+def timed(
+    function: Callable[..., Tensor],
+    inputs: Sequence[Tensor],
+    learned: Sequence[Tensor] = (),
+    *,
+    backward: bool,
+    seconds: float,
+) -> float:
+    """Milliseconds of a call: the median of those that fit into `seconds`, and of no fewer than three.
+
+    Not the least of them: of the slower side there are fewer. backward: with the gradient, for a cotangent that is not
+    constant, by what is `learned` and those `inputs` that require one.
+    """
+    wanted = [tensor for tensor in (*inputs, *learned) if tensor.requires_grad]
+    with torch.no_grad():
+        cotangent = torch.randn_like(function(*inputs))
+    taken: list[float] = []
+    while len(taken) < LEAST or sum(taken) < seconds:
+        start = time.perf_counter()
+        if backward:
+            torch.autograd.grad(function(*inputs), wanted, cotangent)
+        else:
+            with torch.no_grad():
+                function(*inputs)
+        taken.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(taken)
