@@ -4,8 +4,8 @@ Messages along edges: a linear map, a network of the edge's length, the product 
 on the edge, the sum at the receiver, a linear map, and a linear map of the features that are kept beside. Features of
 degrees 0e+1o, filters and messages of degrees 0 to 3, as in the later layers of either potential. MACE's is the block
 its training command takes by default, which weighs every path of an edge, and what is kept by species; ours weighs
-every degree of the filter. The radial basis belongs to both, harmonics to neither. MACE runs in an environment of its own
-(`make bench-peers`), in turn with ours. float32, one thread; milliseconds a call; backward to features, lengths,
+every degree of the filter. The radial basis belongs to both, harmonics to neither. MACE runs in an environment of its
+own (`make bench-peers`), in turn with ours. float32, one thread; milliseconds a call; backward to features, lengths,
 harmonics and what is learned.
 """
 
