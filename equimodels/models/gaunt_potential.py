@@ -35,6 +35,7 @@ class GauntPotentialConfig:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     lmax: int = 2  # largest degree of features and filters
+    lmax_between: int | None = None  # largest degree of what layers hand on, at most lmax; None: lmax
     channels: int = 32  # C
     layers: int = 2  # rounds of message passing
     cutoff: float = 5.0  # angstrom; an atom sees as far as layers times this
@@ -47,6 +48,8 @@ class GauntPotentialConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.lmax <= 6, "lmax", self.lmax, "0 to 6")
+        between = self.lmax_between
+        require(between is None or 0 <= between <= self.lmax, "lmax_between", between, f"0 to lmax, {self.lmax}")
         require(self.channels >= 1, "channels", self.channels, "at least 1")
         require(1 <= self.layers <= 8, "layers", self.layers, "1 to 8")
         require(0 < self.cutoff <= 20, "cutoff", self.cutoff, "above 0 and at most 20, in angstrom")
@@ -117,8 +120,9 @@ class GauntPotential(Potential):
             basis, config.cutoff, config.radial_hidden, config.layers * channels * (config.lmax + 1)
         )
         self.embed = nn.Parameter(torch.randn(len(species), channels))
+        between = config.lmax if config.lmax_between is None else config.lmax_between
         self.layers = nn.ModuleList(
-            Interaction(config, config.lmax if t else 0, 0 if t == last else config.lmax, len(species), products)
+            Interaction(config, between if t else 0, 0 if t == last else between, len(species), products)
             for t in range(config.layers)
         )
         self.readout_linear = nn.Parameter(torch.randn(last, channels) / channels**0.5)

@@ -41,10 +41,12 @@ class Trilinear(nn.Module):
         *,
         channels: int = 0,
         space: Space | None = None,
+        into: Tensor | None = None,
     ) -> Tensor:
         """The coefficients of the open operand from the components (..., C, P) of the other two, in their order.
 
-        channels: 1 sums over the channels, on the grid, where that is cheapest; else they are kept.
+        channels: 1 sums over the channels, on the grid, where that is cheapest; else they are kept. into: memory for
+        the result, a row for each (rows, n).
         """
         side = self.sides[open_one]
         i, j = OTHERS[open_one]
@@ -61,8 +63,8 @@ class Trilinear(nn.Module):
                 values[c] = a * b if places is None else torch.mul(a, b, out=places[c])
         found = [value for value in values if value is not None]
         if channels == 1 and found[0].shape[-2] > 1:
-            return side.from_grid([value.sum(dim=-2, keepdim=True) for value in found])
-        return side.from_grid(found, space)
+            return side.from_grid([value.sum(dim=-2, keepdim=True) for value in found], into=into)
+        return side.from_grid(found, space, into)
 
     def plain(self, x: Tensor, y: Tensor) -> Tensor:
         """The product, with everything on the grid at once; autograd keeps it there. The slow twin for many rows."""

@@ -14,16 +14,17 @@ from torch.autograd import Function
 
 from equimodels.ops.row_blocks import rows_of
 from equimodels.ops.scratch import scratch
+from equimodels.ops.tracing import is_traced
 from equimodels.ops.trilinear import OTHERS, Trilinear
 from equimodels.ops.trilinear_sides import Space
 
 Channels = tuple[int, int, int]  # of the three operands: each is C or 1
 
-# Numbers on the grid in one block: 2 MB of float32, about 1,000 rows of degree 6. With 8,000 rows and one thread the
-# Gaunt product took, in microseconds a row at degree 6, 1.83 whole, 1.03 in blocks of 256 rows and 0.79 of 2,048.
-BLOCK = 1 << 19
+# Numbers on the grid in one block: 4 MB of float32, about 2,400 rows of degree 6. With 32,000 rows and one thread the
+# Gaunt product took, in microseconds a row at degree 6, 1.4 whole, 1.1 in blocks of half and of twice that, 0.9 so.
+BLOCK = 1 << 20
 BLOCK_CUDA = 1 << 28  # a GPU wants large launches; 1 GB of float32
-WHOLE = 2  # blocks: up to so many are done at once, since a block costs 0.3 ms beside its arithmetic
+WHOLE = 1  # blocks: up to so many are done at once, since a block costs 0.3 ms beside its arithmetic
 
 
 def block_of(device: torch.device) -> int:
@@ -35,9 +36,9 @@ def product(form: Trilinear, x: Tensor, y: Tensor) -> Tensor:
     """x: (..., n1), y: (..., n2), broadcast against each other. Returns (..., n3), the product.
 
     Few rows are done at once, and autograd keeps their values on the grid: three matrix products on the backward pass
-    instead of five. Many are done in blocks. A compiler gets the plain operations, to plan memory by itself.
+    instead of five. Many are done in blocks. Who records operations gets the plain ones, to plan memory by itself.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or is_traced():
         return form.plain(x, y)
     if rows_of(x, y).numel() * form.row <= WHOLE * block_of(x.device) and kernels_of(x.device) is None:
         return form.plain(x, y)
@@ -100,7 +101,8 @@ def _evaluate(
             grid = {role: form.sides[role].to_grid(tensor[block], spaces[role]) for role, tensor in given.items()}
             for role, whole in zip(wanted, out, strict=True):
                 first, second = (grid[other] for other in OTHERS[role])
-                whole[block] = form.leave_open(role, first, second, channels=channels[role], space=results[role])
+                into = whole[block].flatten(0, 1)
+                form.leave_open(role, first, second, channels=channels[role], space=results[role], into=into)
     return out
 
 
