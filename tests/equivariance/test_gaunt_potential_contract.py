@@ -37,6 +37,11 @@ class TestThreeLayersOfDegreeOne(ModelContract):
         return potential(lmax=1, layers=3)
 
 
+class TestFewerDegreesBetweenLayers(ModelContract):
+    def build(self):
+        return potential(lmax=2, lmax_between=1)
+
+
 class TestAntisymmetric(ModelContract):
     def build(self):
         return potential(antisymmetric=True, many_body_order=1)

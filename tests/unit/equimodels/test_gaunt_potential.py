@@ -173,7 +173,13 @@ def test_the_product_can_be_exchanged():
 
 @pytest.mark.parametrize(
     ("params", "field"),
-    [({"lmax": 7}, "lmax"), ({"channels": 0}, "channels"), ({"cutoff": 0}, "cutoff"), ({"many_body_order": 5}, "many")],
+    [
+        ({"lmax": 7}, "lmax"),
+        ({"channels": 0}, "channels"),
+        ({"cutoff": 0}, "cutoff"),
+        ({"many_body_order": 5}, "many"),
+        ({"lmax_between": 3}, "lmax_between"),
+    ],
 )
 def test_a_bad_setting_is_refused_by_name(params, field):
     with pytest.raises(SettingError, match=field):
