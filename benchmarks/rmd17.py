@@ -24,7 +24,7 @@ THREADS, SECONDS = 2, 900
 STRUCTURES = 64  # of which energies and forces are timed together
 OURS = "ours"
 CASES: dict[str, dict[str, Any]] = {
-    OURS: {"file": "our_potential.py", "settings": {}, "recipe": {"rate": 0.005}},
+    OURS: {"file": "our_potential.py", "settings": {}},
     "MACE 32x0e+32x1o": {"environment": "mace", "file": "mace_potential.py", "settings": {"channels": 32}},
     "NequIP": {"environment": "nequip", "file": "nequip_potential.py", "settings": {}},
 }
@@ -38,7 +38,7 @@ def trained(peer: Peer, case: str, molecule: str, seed: int, options: Any) -> di
         "seed": seed,
         "seconds": options.seconds,
         "settings": CASES[case]["settings"],
-        "recipe": CASES[case].get("recipe", {}),
+        "recipe": {},
         "threads": THREADS,
     }
     kept = options.runs / f"{case.split()[0]}-{molecule}-{seed}-{options.seconds}s.json"

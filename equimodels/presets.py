@@ -14,7 +14,7 @@ PRESETS: Mapping[str, Size] = MappingProxyType(
     {
         "gaunt_potential": {
             "S": {"lmax": 1, "channels": 16, "layers": 2, "radial_hidden": 16},
-            "M": {"lmax": 2, "channels": 32, "layers": 2, "radial_hidden": 32},
+            "M": {"lmax": 3, "channels": 32, "layers": 2, "radial_hidden": 32},
             "L": {"lmax": 3, "channels": 128, "layers": 3, "radial_hidden": 64},
         },
         "attention_potential": {

@@ -9,15 +9,14 @@ from training import Entry, asked
 
 from equimodels.models.gaunt_potential import GauntPotential, GauntPotentialConfig
 from equimodels.models.graph import AtomGraph
+from equimodels.presets import PRESETS
 
 PACKAGES = ("equimodels",)
-EMBEDDING = {"radial": {"name": "bessel", "params": {"number": 8}}}
-SETTINGS: dict[str, Any] = {"lmax": 3, "channels": 32, "layers": 2, "cutoff": 5.0}
 
 
 def entry(training: Frames, number: int = 8, **settings: Any) -> Entry:
-    """A fresh potential of these settings."""
-    config = GauntPotentialConfig(**(SETTINGS | settings))
+    """A fresh potential of preset M and these settings; `number` of radial functions."""
+    config = GauntPotentialConfig(**(dict(PRESETS["gaunt_potential"]["M"]) | settings))
     facts = GauntPotential.gather_facts(
         config,
         (
