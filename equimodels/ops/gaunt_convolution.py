@@ -7,10 +7,14 @@ import torch
 from torch import Tensor
 
 from equimodels.errors import require
+from equimodels.ops.edge_blocks import zonal_of
 from equimodels.ops.edge_product import edge_product
 from equimodels.ops.exact import ExactTables
 from equimodels.ops.gaunt_grid import grid_tables
 from equimodels.ops.spherical_harmonics import MAX_DEGREE, degree_of_each
+
+# Numbers of zonal functions that are made whole and kept, 16 MB of float32; of more edges they are made in each block.
+WHOLE = 1 << 22
 
 
 class GauntConvolution(ExactTables):
@@ -50,6 +54,9 @@ class GauntConvolution(ExactTables):
 
         sender, receiver: (E,) int64. Returns (N, C, n_out); an atom without edges gets zeros.
         """
-        zonal = (harmonics @ self.zonal).view(harmonics.shape[0], self.lmax_filter + 1, self.from_grid.shape[0])
-        total = edge_product(features @ self.to_grid, radial, zonal, sender, receiver)
+        x, points = features @ self.to_grid, self.from_grid.shape[0]
+        if torch.compiler.is_compiling() or harmonics.shape[0] * self.zonal.shape[1] <= WHOLE:
+            total = edge_product(x, radial, zonal_of(harmonics, self.zonal, points), sender, receiver)
+        else:
+            total = edge_product(x, radial, harmonics, sender, receiver, self.zonal)
         return total if self.constant else total @ self.from_grid

@@ -16,9 +16,9 @@ from equimodels.ops.gaunt_power_dual import gaunt_power_dual
 from equimodels.ops.spherical_harmonics import MAX_DEGREE
 from equimodels.ops.tracing import is_traced
 
-# Blocks of rows up to which the grid is made whole, and kept for the backward passes. Whole / in blocks, degree 2, order
-# 3, one thread of a busy machine, forward and backward: 0.87 with 2 blocks, 1.08 with 4, 1.23 with 48; with second
-# derivatives 0.87, 0.96, 1.28.
+# Blocks of rows up to which the grid is made whole, and kept for the backward passes. Time whole over time in blocks at
+# degree 2 and order 3, one thread of a busy machine, forward and backward: 0.87 with 2 blocks, 1.08 with 4, 1.23 with
+# 48; with second derivatives 0.87, 0.96, 1.28.
 WHOLE = 4
 
 

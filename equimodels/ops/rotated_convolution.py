@@ -7,15 +7,16 @@ Source: Passaro and Zitnick 2023 (arXiv 2302.03655), section 3.2.
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from equimodels.errors import require
 from equimodels.ops.edge_frames import EdgeFrames
 from equimodels.ops.exact import ExactTables
 from equimodels.ops.gaunt_dense import gaunt_coefficients
+from equimodels.ops.recomputed import Atoms, recomputed
 from equimodels.ops.spherical_harmonics import MAX_DEGREE
+from equimodels.ops.tracing import is_traced
 
-BLOCK = 1 << 22  # numbers of messages in one block of edges
+BLOCK = 1 << 21  # numbers of messages in one block of edges
 
 
 class RotatedConvolution(ExactTables):
@@ -48,36 +49,48 @@ class RotatedConvolution(ExactTables):
         # Orders above mmax come out as zero: they are taken from a column of zeros behind the others.
         self.register_buffer("outwards", torch.where(back < 0, len(kept), back), persistent=False)
 
-    def forward(self, features: Tensor, weights: Tensor, unit: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
+    def forward(
+        self,
+        features: Tensor,
+        weights: Tensor,
+        unit: Tensor,
+        sender: Tensor,
+        receiver: Tensor,
+        basis: Tensor | None = None,
+    ) -> Tensor:
         """features: (N, C, n_in); weights: (E, C, W) or (E, 1, W); unit: (E, 3), of length 1, from sender to receiver.
 
-        sender, receiver: (E,) int64. Returns (N, C, n_out); an atom without edges gets zeros. Many edges are done in
-        blocks, which are computed again on the backward passes instead of kept.
+        sender, receiver: (E,) int64; basis: (K, W) without derivatives, where weights are (E, C or 1, K) and stand for
+        weights @ basis. Returns (N, C, n_out); an atom without edges gets zeros. Many edges are done in blocks, which
+        are computed again for derivatives of every order, instead of kept.
         """
-        width = (self.lmax_out + 1) ** 2
-        step = max(1, BLOCK // max(1, features.shape[1] * (width + features.shape[2] + self.number)))
-        if torch.compiler.is_compiling() or len(sender) <= step:
-            return _received(self.messages(features, weights, unit, sender), receiver, len(features))
-        total: Tensor | None = None
-        for parts in zip(*(torch.split(each, step) for each in (weights, unit, sender, receiver)), strict=True):
-            block: Tensor = checkpoint(self.messages, features, *parts[:3], use_reentrant=False)
-            total = _received(block, parts[3], len(features), total)
-        assert total is not None
-        return total
 
-    def messages(self, features: Tensor, weights: Tensor, unit: Tensor, sender: Tensor) -> Tensor:
-        """(E, C, n_out): what each edge brings."""
+        def messages(x: Tensor, weights: Tensor, unit: Tensor) -> tuple[Tensor]:
+            return (self.messages(x, weights, unit, basis),)
+
+        atoms, width = features.shape[0], features.shape[2] + (self.lmax_out + 1) ** 2 + self.number
+        step = max(1, BLOCK // max(1, features.shape[1] * width))
+        if torch.compiler.is_compiling() or is_traced() or len(sender) <= step:
+            (found,) = messages(features.index_select(0, sender), weights, unit)
+            return found.new_zeros(atoms, *found.shape[1:]).index_add(0, receiver, found)
+        taken, given = (Atoms(sender, atoms), None, None), (Atoms(receiver, atoms),)
+        return recomputed(messages, (features, weights, unit), step=step, taken=taken, given=given)[0]
+
+    def messages(self, x: Tensor, weights: Tensor, unit: Tensor, basis: Tensor | None = None) -> Tensor:
+        """(E, C, n_out): what each edge brings; x: (E, C, n_in), the features of its sender."""
+        weights = weights if basis is None else weights @ basis
         frames = self.frames(unit)
-        x = _turned(features.index_select(0, sender), [frame.mT for frame in frames[: self.lmax_in + 1]])
+        x = _turned(x, [frame.mT for frame in frames[: self.lmax_in + 1]])
         x = x.index_select(-1, self.inwards)
-        found, taken, start = [], 0, 0
-        for order in self.orders:
-            rows, columns = self.lmax_out - abs(order) + 1, self.lmax_in - abs(order) + 1
-            if order >= 0:  # -m takes the weights of m once more
-                matrix = weights[..., start : start + rows * columns].reshape(*weights.shape[:-1], rows, columns)
-                start += rows * columns
-            found.append((matrix @ x[..., taken : taken + columns, None]).squeeze(-1))
-            taken += columns
+        # Split, not sliced: of a slice the gradient is an array as large as the whole, zero elsewhere.
+        sizes = [(self.lmax_out - m + 1, self.lmax_in - m + 1) for m in range(self.mmax + 1)]
+        matrices = [
+            part.reshape(*part.shape[:-1], *size)
+            for part, size in zip(torch.split(weights, [r * c for r, c in sizes], dim=-1), sizes, strict=True)
+        ]
+        parts = torch.split(x, [sizes[abs(order)][1] for order in self.orders], dim=-1)
+        # -m takes the weights of m once more
+        found = [(matrices[abs(m)] @ part[..., None]).squeeze(-1) for m, part in zip(self.orders, parts, strict=True)]
         found.append(torch.zeros_like(found[0][..., :1]))
         out = torch.cat(found, dim=-1).index_select(-1, self.outwards)
         return _turned(out, frames[: self.lmax_out + 1])
@@ -100,12 +113,6 @@ def gaunt_weights(lmax_in: int, lmax_filter: int, lmax_out: int) -> Tensor:
         ]
         rows.append(torch.stack(weights))
     return torch.stack(rows)
-
-
-def _received(messages: Tensor, receiver: Tensor, atoms: int, total: Tensor | None = None) -> Tensor:
-    """The sum of the messages (E, C, n) of each atom, (N, C, n), added to `total`; in their dtype, autocast's too."""
-    before = messages.new_zeros(atoms, *messages.shape[1:]) if total is None else total
-    return before.index_add(0, receiver, messages)
 
 
 def _by_order(lmax: int, orders: list[int]) -> Tensor:

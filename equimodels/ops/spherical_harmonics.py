@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from equimodels.errors import require
+from equimodels.ops.recomputed import recomputed
+from equimodels.ops.tracing import is_traced
 
 Normalization = Literal["integral", "component", "norm"]
 MAX_DEGREE = 12  # checked against an oracle up to here; the recursion itself has no limit
+BLOCK = 1 << 20  # numbers of harmonics that are made at once; meanwhile there are about four times as many
 
 
 def degree_slices(lmax: int) -> list[slice]:
@@ -36,9 +39,21 @@ def spherical_harmonics(
     is a homogeneous polynomial of degree l; else they are divided by their length. A vector of length zero has no
     direction: degree 0 is what it is everywhere, all higher degrees are zero, and so are all derivatives there.
 
-    Everything is a polynomial of x, y, z (no angles), so all derivatives are finite at the poles too.
+    Everything is a polynomial of x, y, z (no angles), so all derivatives are finite at the poles too. Many vectors are
+    done in blocks, which are computed again for derivatives.
     Raises SettingError for lmax outside 0..12 or an unknown normalization.
     """
+    step = BLOCK // (lmax + 1) ** 2 if lmax >= 0 else BLOCK
+    if torch.compiler.is_compiling() or is_traced() or vectors.shape[:-1].numel() <= step:
+        return _of_vectors(lmax, vectors, normalization, normalize)
+    (values,) = recomputed(
+        lambda rows: (_of_vectors(lmax, rows, normalization, normalize),), (vectors.reshape(-1, 3),), step=step
+    )
+    return values.view(*vectors.shape[:-1], -1)
+
+
+def _of_vectors(lmax: int, vectors: Tensor, normalization: Normalization, normalize: bool) -> Tensor:
+    """`spherical_harmonics`, all at once."""
     if not normalize:
         return _recursion(lmax, vectors, normalization, vectors.square().sum(dim=-1))
     square = vectors.square().sum(dim=-1, keepdim=True)

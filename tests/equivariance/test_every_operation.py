@@ -1,7 +1,8 @@
-"""What holds for every operation: second derivatives, one graph, export, autocast, no rows, both precisions."""
+"""What holds for every operation: second derivatives, one graph, export, autocast, precisions, any number of rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 
 import pytest
 import torch
@@ -18,8 +19,19 @@ from equimodels.ops import (
     spherical_harmonics,
     wigner_D,
 )
+from equimodels.testing.memory import PeakMemory
 
 ATOMS = 4
+MANY = 1_000_000  # rows, or edges
+BOUND = 100e6  # bytes beside results and gradients: 25 numbers of float32 a row of so many
+BLOCKS = (
+    ("edge_blocks", "BLOCK"),
+    ("gaunt_convolution", "WHOLE"),
+    ("rotated_convolution", "BLOCK"),
+    ("row_blocks", "BLOCK"),
+    ("spherical_harmonics", "BLOCK"),
+    ("trilinear_blocks", "BLOCK"),
+)
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 
 
@@ -120,6 +132,43 @@ def test_autocast_is_near(case: Case) -> None:
         found = module(*given)
     assert found.isfinite().all()
     assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_gradients_under_autocast_are_near(case: Case) -> None:
+    module, given = case.make(), [tensor.requires_grad_() for tensor in inputs(case, 40, torch.float32)]
+    expected = torch.autograd.grad(module(*given).square().sum(), given)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = module(*given)
+    for found, right in zip(torch.autograd.grad(out.float().square().sum(), given), expected, strict=True):
+        assert found.dtype == torch.float32
+        assert (found - right).abs().max() < 0.1 * right.abs().max()
+
+
+def memory_beside(case: Case, rows: int) -> float:
+    """Bytes at most at one time, forward and backward, beside the result and the gradients, for rows or edges."""
+    channels = case.shapes[0][1] if case.by_rows and len(case.shapes[0]) == 3 else 1
+    assert channels is not None
+    given = [tensor.requires_grad_() for tensor in inputs(case, rows // channels, torch.float32)]
+    with PeakMemory() as memory:
+        out = case.make()(*given)
+        gradients = torch.autograd.grad(out, given, out.detach())
+    return memory.peak - sum(4 * tensor.numel() for tensor in (out, *gradients))
+
+
+SLOW = "product, fourier", "rotated convolution"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in CASES]
+)
+def test_a_million_rows_need_bounded_memory_beside_operands_and_results(name: str) -> None:
+    assert memory_beside(CASES[name], MANY) < BOUND
+
+
+def test_without_blocks_memory_grows_beyond_that_bound(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, constant in BLOCKS:
+        monkeypatch.setattr(import_module(f"equimodels.ops.{name}"), constant, 1 << 60)
+    assert memory_beside(case, MANY // 100) > BOUND / 100
 
 
 def test_no_rows_one_row_and_many(case: Case) -> None:

@@ -5,7 +5,14 @@ import torch
 from torch.testing import assert_close
 
 from equimodels.errors import SettingError
-from equimodels.ops import GauntConvolution, GauntPower, GauntProduct, gaunt_coefficients, spherical_harmonics
+from equimodels.ops import (
+    GauntConvolution,
+    GauntPower,
+    GauntProduct,
+    gaunt_coefficients,
+    gaunt_convolution,
+    spherical_harmonics,
+)
 from equimodels.symmetry import Harmonic, Invariant, Vector, equivariance_error
 from equimodels.testing import DTYPES, EQUIVARIANCE
 
@@ -87,6 +94,21 @@ def test_the_convolution_is_a_sum_of_products_over_edges(lmax_in, lmax):
         expected[receiver[edge]] += contribution
     found = GauntConvolution(lmax_in, lmax, lmax).double()(x, radial, harmonics, sender, receiver)
     assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_the_convolution_of_many_edges_is_that_of_few(monkeypatch):
+    sender, receiver = edges()
+    found = []
+    for whole in (1 << 22, 0):
+        monkeypatch.setattr(gaunt_convolution, "WHOLE", whole)
+        for lmax_in in (0, 1):
+            x, radial = random(4, 3, (lmax_in + 1) ** 2), random(12, 3, 3, seed=1)
+            given = [x, radial, spherical_harmonics(2, random(12, 3, seed=2))]
+            out = GauntConvolution(lmax_in, 2, 2).double()(*[t.requires_grad_() for t in given], sender, receiver)
+            found.append((out, *torch.autograd.grad(out.square().sum(), given)))
+    for few, many in zip(found[:2], found[2:], strict=True):
+        for one, other in zip(few, many, strict=True):
+            assert_close(one, other)
 
 
 @pytest.mark.parametrize("deficit", [0, 4])

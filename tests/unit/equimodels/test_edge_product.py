@@ -2,10 +2,15 @@
 
 import pytest
 import torch
+import torch.autograd.forward_ad as forward_ad
 from torch.testing import assert_close
 
 from equimodels.ops import edge_blocks
+from equimodels.ops.edge_blocks import zonal_of
 from equimodels.ops.edge_product import edge_product, edge_product_plain
+
+# The first dual tensor makes torch compile rules with its own deprecated compiler.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 
 
 def operands(dtype=torch.float64):
@@ -45,6 +50,52 @@ def test_the_third_derivative_is_that_of_the_plain_product():
             first = torch.autograd.grad(value, (x, radial, zonal), create_graph=True)
             value = sum(gradient.pow(2).sum() for gradient in first)
         results.append(torch.autograd.grad(value, (x, radial, zonal)))
+    for found, expected in zip(*results, strict=True):
+        assert_close(found, expected)
+
+
+TABLE = torch.randn(4, 3 * 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def made_in_blocks(x, radial, numbers, sender, receiver):
+    return edge_product(x, radial, numbers, sender, receiver, TABLE.to(x.dtype))
+
+
+def made_before(x, radial, numbers, sender, receiver):
+    return edge_product_plain(x, radial, zonal_of(numbers, TABLE.to(x.dtype), 5), sender, receiver)
+
+
+def operands_with_table():
+    x, radial, zonal, sender, receiver = operands()
+    return x, radial, zonal[:, 0, :4].detach().clone().requires_grad_(), sender, receiver
+
+
+@pytest.mark.usefixtures("block")
+def test_zonal_functions_that_are_made_in_each_block_are_right_to_the_third_derivative():
+    results = []
+    for function in (made_in_blocks, made_before):
+        *given, sender, receiver = operands_with_table()
+        found = [function(*given, sender, receiver)]
+        value = found[0].pow(2).sum()
+        for order in (1, 2, 3):
+            gradients = torch.autograd.grad(value, given, create_graph=order < 3)
+            found += gradients
+            value = sum(gradient.pow(2).sum() for gradient in gradients)
+        results.append(found)
+    for found, expected in zip(*results, strict=True):
+        assert_close(found, expected)
+
+
+@pytest.mark.usefixtures("block")
+def test_rates_of_zonal_functions_that_are_made_in_each_block_are_right():
+    results = []
+    for function in (made_in_blocks, made_before):
+        *given, sender, receiver = operands_with_table()
+        rates = [tensor.detach().cos().requires_grad_() for tensor in given]
+        with forward_ad.dual_level():
+            duals = map(forward_ad.make_dual, given, rates)
+            value, rate = forward_ad.unpack_dual(function(*duals, sender, receiver))
+        results.append((value, rate, *torch.autograd.grad((value.pow(2) + rate.pow(2)).sum(), [*given, *rates])))
     for found, expected in zip(*results, strict=True):
         assert_close(found, expected)
 

@@ -1,6 +1,7 @@
 """Real spherical harmonics, their derivatives at the poles, and the quadrature that integrates them."""
 
 import math
+from importlib import import_module
 
 import pytest
 import torch
@@ -75,6 +76,21 @@ def test_degrees_and_normalizations_that_do_not_exist_are_refused():
         spherical_harmonics(13, vectors())
     with pytest.raises(SettingError, match="integral, component, norm"):
         spherical_harmonics(2, vectors(), normalization="racah")
+
+
+def test_many_vectors_are_as_few_in_all_derivatives(monkeypatch):
+    given = vectors(12).view(3, 4, 3)
+    found = []
+    for block in (1 << 20, 50):
+        monkeypatch.setattr(import_module("equimodels.ops.spherical_harmonics"), "BLOCK", block)
+        for options in ({}, {"normalize": False}):
+            leaf = given.clone().requires_grad_()
+            values = spherical_harmonics(3, leaf, **options)
+            (first,) = torch.autograd.grad(values.pow(3).sum(), leaf, create_graph=True)
+            found.append((values, first, torch.autograd.grad(first.pow(2).sum(), leaf)[0]))
+    for few, many in zip(found[:2], found[2:], strict=True):
+        for one, other in zip(few, many, strict=True):
+            assert_close(one, other)
 
 
 def test_lebedev_weights_sum_to_the_area_of_the_sphere():
