@@ -1,7 +1,7 @@
 """`equi export`: a published model, or the weights of a checkpoint, as a model folder."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from cluster.errors import UserError
 from cluster.registry import fetch_model, load_manifest
 from cluster.runs import load_run
 from cluster.store import Store, open_store
+from jobs.state.program import FILE, Form, require_form, write_program
 
 
 def export(
@@ -40,6 +41,15 @@ def export(
             show_default=False,
         ),
     ] = None,
+    program: Annotated[
+        Form | None,
+        typer.Option(
+            "--program",
+            help=f"Of a potential, also {FILE}: energy, forces and virial in one file that torch alone runs; compiled "
+            "for processors like this one, it is faster, and takes a minute and a C++ compiler to make.",
+            show_default=False,
+        ),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
@@ -48,34 +58,36 @@ def export(
     opened = open_store(store)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already", allowed="a new or empty folder")
+    require_form(program)
     if "@" in source:
         if any(option is not None for option in (step, slot, width)):
             raise UserError("--step, --slot and --width choose among the checkpoints of a run, not of a model")
-        _published(opened, source, out, as_json=as_json, dry_run=dry_run)
+        what, manifest = _published(opened, source, out, dry_run)
     else:
         load_run(opened, source)
-        _checkpoint(opened, source, out, step, slot or "best", width, as_json=as_json, dry_run=dry_run)
-
-
-def _published(store: Store, name: str, out: Path, *, as_json: bool, dry_run: bool) -> None:
-    manifest = load_manifest(store, name) if dry_run else fetch_model(store, name, out)
-    if as_json and not dry_run:
-        show_json({"folder": str(out), **manifest.model_dump(mode="json")})
+        what, manifest = _checkpoint(opened, source, out, step, slot or "best", width, dry_run)
+    with_program = "" if program is None else f", with {FILE}"
+    if dry_run:
+        typer.echo(f"would write {what} to {out}{with_program}")
+        return
+    if program is not None:
+        manifest["program"] = str(write_program(out, program))
+    if as_json:
+        show_json({"folder": str(out), **manifest})
     else:
-        typer.echo(f"{'would write' if dry_run else 'wrote'} {manifest.ref} to {out}")
+        typer.echo(f"wrote {what} to {out}{with_program}")
+
+
+def _published(store: Store, name: str, out: Path, dry_run: bool) -> tuple[str, dict[str, Any]]:
+    """What is written, and its manifest."""
+    manifest = load_manifest(store, name) if dry_run else fetch_model(store, name, out)
+    return str(manifest.ref), manifest.model_dump(mode="json")
 
 
 def _checkpoint(
-    store: Store,
-    run: str,
-    out: Path,
-    step: int | None,
-    slot: str,
-    width: float | None,
-    *,
-    as_json: bool,
-    dry_run: bool,
-) -> None:
+    store: Store, run: str, out: Path, step: int | None, slot: str, width: float | None, dry_run: bool
+) -> tuple[str, dict[str, Any]]:
+    """What is written, and its manifest; without one where nothing is."""
     from equimodels.assemble import ModelDescription  # torch, which the list of commands does without
     from jobs.checkpoints import open_checkpoint
     from jobs.state.export import open_width, require_slot, write_model
@@ -88,11 +100,5 @@ def _checkpoint(
     require_slot(saved, slot)
     if saved.model is None:
         raise UserError(f"the checkpoints of {run} do not say which model they are of")
-    if dry_run:
-        typer.echo(f"would write {slot} of step {saved.step} to {out}")
-        return
-    manifest = write_model(saved, slot, ModelDescription.from_json(saved.model), out)
-    if as_json:
-        show_json({"folder": str(out), **manifest})
-    else:
-        typer.echo(f"wrote {slot} of step {saved.step} to {out}")
+    made = {} if dry_run else write_model(saved, slot, ModelDescription.from_json(saved.model), out)
+    return f"{slot} of step {saved.step}", made

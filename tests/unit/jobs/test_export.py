@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ase.build import molecule
 from torch import Tensor
 
 from cluster.cli import main
@@ -14,11 +15,14 @@ from cluster.registry import publish_model
 from cluster.runs import create_run
 from cluster.store import Store
 from equimodels.assemble import ModelDescription, assemble
-from equimodels.checkpoint import load_model
+from equimodels.checkpoint import load_model, save_model
+from equimodels.integrations.exported import load_exported
+from equimodels.models.graph import AtomGraph, Structure
 from jobs.checkpoints import RunCheckpoints, open_checkpoint
 from jobs.spec.strategy import Checkpoint
 from jobs.state.export import open_width, write_model
 from jobs.state.piece import Piece, Slots
+from jobs.state.program import Form, write_program
 from jobs.training.posthoc import Snapshot, mixture
 from jobs.world import World
 
@@ -34,6 +38,8 @@ POTENTIAL = ModelDescription(
         "mean_neighbours": 4.0,
     },
 )
+# Importing Inductor makes torch use its own deprecated compiler.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 Weights = dict[str, Tensor]
 Equi = Callable[..., tuple[int, str, str]]
 
@@ -176,6 +182,43 @@ def test_a_published_model_is_written_as_it_was_published(store: Store, run: str
     code, _, err = equi("export", "small@1", "--out", str(tmp_path / "other"), "--slot", "average")
     assert (code, "--slot" in err) == (2, True)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_potential_is_also_one_file_that_runs_without_its_code(run: str, equi: Equi, tmp_path: Path) -> None:
+    out, asked = tmp_path / "model", ("--program", "exported")
+    said = f"write best of step 2 to {out}, with program.pt2\n"
+    assert equi("export", run, *asked, "--out", str(out), "--dry-run") == (0, f"would {said}", "")
+    code, told, _ = equi("export", run, *asked, "--out", str(out), "--json")
+    assert (code, json.loads(told)["program"]) == (0, str(out / "program.pt2"))
+    water = molecule("H2O")
+    structure = Structure.of(water.numbers, water.positions, 3.0)
+    energy, forces, _ = load_exported(out / "program.pt2")(structure)
+    wanted = load_model(out)(AtomGraph.collate([structure]).to(dtype=torch.float32))
+    assert energy == pytest.approx(float(wanted.energy), rel=1e-9)
+    torch.testing.assert_close(forces, wanted.forces, rtol=0, atol=1e-5)
+
+
+def test_without_a_compiler_nothing_is_written(run: str, equi: Equi, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}):
+        code, _, err = equi("export", run, "--program", "compiled", "--out", str(out))
+    assert (code, "--program compiled: CXX is 'no-such-compiler'; allowed: a C++ compiler" in err) == (2, True)
+    assert not out.exists()
+
+
+def test_what_is_no_potential_has_no_program(tmp_path: Path) -> None:
+    params = {"dim": 8, "layers": 1, "heads": 1, "patch": 2, "tap": 1}
+    facts = {"shape": [1, 4, 4], "mean": [0.5], "std": [0.5]}
+    described = ModelDescription("diffusion_transformer", params, {}, facts)
+    save_model(tmp_path / "seer", assemble(described), described)
+    with pytest.raises(UserError, match=r"a DiffusionTransformer is no potential: .* has the model, and no program"):
+        write_program(tmp_path / "seer", Form.exported)
+    told = ModelDescription(
+        "gaunt_potential", {**POTENTIAL.params, "charge_spin": True}, POTENTIAL.embedding, POTENTIAL.facts
+    )
+    save_model(tmp_path / "told", assemble(told), told)
+    with pytest.raises(UserError, match="charge_spin"):
+        write_program(tmp_path / "told", Form.exported)
 
 
 def test_weights_of_another_model_are_refused(store: Store, run: str, tmp_path: Path) -> None:
