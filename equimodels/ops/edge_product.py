@@ -67,10 +67,49 @@ class _Product(Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, radial, zonal, sender, receiver, table = ctx.saved_tensors
         gradient = gradient.contiguous()
+        if not torch.is_grad_enabled():
+            return (
+                *_gradients(gradient, x, radial, zonal, sender, receiver, table, ctx.needs_input_grad),
+                None,
+                None,
+                None,
+            )
         # What a receiver feels flows back to its senders: the same product with the edges turned round.
         to_x = _Product.apply(gradient, radial, zonal, receiver, sender, table) if ctx.needs_input_grad[0] else None  # type: ignore[no-untyped-call]
         to_radial, to_zonal = _FilterGradient.apply(x, gradient, radial, zonal, sender, receiver, table)  # type: ignore[no-untyped-call]
         return to_x, to_radial, to_zonal, None, None, None
+
+
+def _gradients(
+    y: Tensor,
+    x: Tensor,
+    radial: Tensor,
+    zonal: Tensor,
+    sender: Tensor,
+    receiver: Tensor,
+    table: Tensor | None,
+    wanted: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """What `_Product.backward` makes of two operations that autograd can follow, in one: edges are gathered once."""
+    to_x, to_radial, to_zonal = (
+        make(operand) if want else None
+        for make, operand, want in zip(
+            (torch.zeros_like, torch.empty_like, torch.empty_like), (x, radial, zonal), wanted, strict=False
+        )
+    )
+    for block in edge_blocks(len(sender), x[:1].numel(), x.device):
+        there, here = sender[block], zonal_of(zonal[block], table, x.shape[2])
+        felt = y.index_select(0, receiver[block])
+        if to_x is not None:
+            to_x.index_add_(0, there, torch.bmm(radial[block], here).mul_(felt))
+        if to_radial is None and to_zonal is None:
+            continue
+        felt.mul_(x.index_select(0, there))
+        if to_radial is not None:
+            torch.bmm(felt, here.mT, out=to_radial[block])
+        if to_zonal is not None:
+            to_zonal[block] = from_zonal(torch.bmm(radial[block].mT, felt), table)
+    return to_x, to_radial, to_zonal
 
 
 class _FilterGradient(Function):
