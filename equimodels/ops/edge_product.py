@@ -68,12 +68,8 @@ class _Product(Function):
         x, radial, zonal, sender, receiver, table = ctx.saved_tensors
         gradient = gradient.contiguous()
         if not torch.is_grad_enabled():
-            return (
-                *_gradients(gradient, x, radial, zonal, sender, receiver, table, ctx.needs_input_grad),
-                None,
-                None,
-                None,
-            )
+            found = _gradients(gradient, x, radial, zonal, sender, receiver, table, ctx.needs_input_grad)
+            return *found, None, None, None
         # What a receiver feels flows back to its senders: the same product with the edges turned round.
         to_x = _Product.apply(gradient, radial, zonal, receiver, sender, table) if ctx.needs_input_grad[0] else None  # type: ignore[no-untyped-call]
         to_radial, to_zonal = _FilterGradient.apply(x, gradient, radial, zonal, sender, receiver, table)  # type: ignore[no-untyped-call]
