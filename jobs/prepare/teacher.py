@@ -16,7 +16,7 @@ from cluster.errors import UserError
 from cluster.registry import fetch_model
 from cluster.store import Store
 from equimodels.checkpoint import load_model
-from equimodels.models.graph import AtomGraph
+from equimodels.models.graph import AtomGraph, states
 from equimodels.models.neighbours import neighbour_pairs_of_many
 
 Floats = NDArray[np.float64]
@@ -50,8 +50,14 @@ class Teacher:
         sizes: NDArray[np.int64],
         cells: Floats | None,
         pbc: NDArray[Any] | None,
+        charges: Floats | None = None,
+        spins: NDArray[np.int64] | None = None,
     ) -> tuple[Floats, Floats]:
-        """numbers (N,), positions (N, 3), sizes (B,); cells (B, 3, 3) and pbc (B, 3). Returns (B,) and (N, 3)."""
+        """numbers (N,), positions (N, 3), sizes (B,); cells (B, 3, 3) and pbc (B, 3). Returns (B,) and (N, 3).
+
+        charges (B,), in elementary charges, and spins (B,), multiplicities: of a teacher that is told them; neutral
+        singlets unless given. Raises ValueError for a multiplicity below 1.
+        """
         starts = np.cumsum(sizes) - sizes
         owner = np.repeat(np.arange(len(sizes)), sizes)
         # Centred in float64 before they are cast, as an endpoint does: far from the origin float32 has no digits left.
@@ -60,13 +66,17 @@ class Teacher:
         shifts = np.zeros((len(pairs.images), 3))
         if cells is not None:
             shifts = np.einsum("es,esx->ex", pairs.images, np.repeat(cells, pairs.edges_per_structure, axis=0))
+        charges = np.zeros(len(sizes)) if charges is None else charges
+        spins = np.ones(len(sizes), dtype=np.int64) if spins is None else spins
+        at = torch.from_numpy(centred)
         graph = AtomGraph(
             numbers=torch.from_numpy(numbers.astype(np.int64)),
-            positions=torch.from_numpy(centred),
+            positions=at,
             edges=torch.from_numpy(pairs.edges),
             shifts=torch.from_numpy(shifts),
             owner=torch.from_numpy(owner),
             structures=len(sizes),
+            state=states(charges.tolist(), spins.tolist(), at),
         )
         with torch.no_grad():
             out = self._model(graph.to(self._device, self._dtype))

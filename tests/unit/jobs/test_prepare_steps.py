@@ -1,5 +1,6 @@
 """Each step of a preparation against a slow, obvious twin."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from cluster.errors import NotFoundError, UserError
 from cluster.registry import publish_model
 from cluster.store import Store
 from equimodels.assemble import ModelDescription, assemble
-from equimodels.checkpoint import save_model
+from equimodels.checkpoint import load_model, save_model
+from equimodels.models.graph import AtomGraph
+from equimodels.models.graph import Structure as Graph
 from jobs.data.forms import StructureForm
 from jobs.evaluation.frames import frames_of
 from jobs.evaluation.local import local_model
@@ -215,11 +218,11 @@ def test_a_lattice_that_is_far_too_small_is_refused() -> None:
         done(NEIGHBOURS, NeighbourSettings(cutoff=2), table)
 
 
-def potential(store: Store, folder: Path) -> None:
+def potential(store: Store, folder: Path, **settings: Any) -> None:
     species = [1, 6, 8, 29]
     facts = {"species": species, "reference_energies": [-5.0, -8, -20, -3], "force_rms": 1.0, "mean_neighbours": 9.0}
     embedding = {"radial": {"name": "bessel", "params": {"number": 4}}}
-    params = {"lmax": 1, "channels": 2, "layers": 1, "cutoff": CUTOFF}
+    params = {"lmax": 1, "channels": 2, "layers": 1, "cutoff": CUTOFF, **settings}
     description = ModelDescription("gaunt_potential", params, embedding, facts)
     torch.manual_seed(0)
     model = assemble(description)
@@ -258,6 +261,27 @@ def test_a_teacher_says_what_the_model_says_of_each_structure_alone(
         np.testing.assert_allclose(np.reshape(told["teacher_forces"], (-1, 3)), said.forces[0], atol=1e-5 * scale)
     assert taught.schema.field("teacher_energy").metadata == {b"unit": b"eV", b"model": b"teacher@1"}
     assert FEATURES.pin(FeatureSettings(model="teacher"), store) == {"model": "teacher@1"}
+
+
+def test_a_teacher_is_told_the_charge_and_spin_of_each_structure(store: Store, tmp_path: Path) -> None:
+    potential(store, tmp_path, charge_spin=True)
+    table = structures(6)
+    charges, spins = [0.0, 1.0, None, -1.0, 0.0, 2.0], [1, 2, 1, 2, 3, None]
+    told = table.append_column("charge", pa.array(charges, pa.float64())).append_column("spin", pa.array(spins))
+    settings = FeatureSettings(model="teacher@1", batch=4)
+    taught = done(FEATURES, settings, told, store).table
+    model: Any = load_model(tmp_path / "model")
+    for row, said in enumerate(taught.to_pylist()):
+        atoms = atoms_of(said)
+        alone = Graph.of(atoms.numbers, atoms.positions - atoms.positions.mean(axis=0), CUTOFF)
+        alone = replace(alone, charge=charges[row] or 0.0, spin=spins[row] or 1)
+        wanted = model(AtomGraph.collate([alone]).to(dtype=torch.float32))
+        assert said["teacher_energy"] == pytest.approx(float(wanted.energy), abs=1e-4)
+        forces = np.reshape(said["teacher_forces"], (-1, 3))
+        np.testing.assert_allclose(forces, wanted.forces, atol=1e-4)
+    untold = done(FEATURES, settings, table, store).table
+    differences = np.abs(taught["teacher_energy"].to_numpy() - untold["teacher_energy"].to_numpy())
+    assert list(differences > 1e-2) == [False, True, False, True, True, True]
 
 
 @pytest.mark.parametrize("byte", [False, True])
