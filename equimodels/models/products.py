@@ -49,7 +49,7 @@ class Quadrature:
     degree_deficit: int = 0
 
     def convolution(self, lmax_in: int, lmax_filter: int, lmax_out: int) -> nn.Module:
-        """`GauntConvolution`."""
+        """`GauntConvolution`, the form that `EdgeConvolution` takes too at all sizes of a potential."""
         degree = lmax_in + lmax_filter + lmax_out - self.degree_deficit
         return GauntConvolution(lmax_in, lmax_filter, lmax_out, max(degree, 0))
 

@@ -1,6 +1,7 @@
 """Operations on functions on the sphere."""
 
 from equimodels.ops.cross import CrossProduct
+from equimodels.ops.edge_convolution import EdgeConvolution
 from equimodels.ops.gaunt import GauntProduct
 from equimodels.ops.gaunt_convolution import GauntConvolution
 from equimodels.ops.gaunt_dense import gaunt_coefficients
@@ -13,6 +14,7 @@ from equimodels.ops.wigner import block_wigner_D, wigner_D
 
 __all__ = [
     "CrossProduct",
+    "EdgeConvolution",
     "GauntConvolution",
     "GauntPower",
     "GauntProduct",

@@ -10,7 +10,7 @@ import torch.autograd.forward_ad as forward
 from torch import Tensor
 from torch.autograd import Function
 
-from equimodels.ops.edge_blocks import edge_blocks, from_zonal, zonal_of
+from equimodels.ops.edge_blocks import edge_blocks, filters_of, from_zonal, zonal_of
 from equimodels.ops.edge_product_dual import edge_product_dual
 from equimodels.ops.tracing import is_traced
 
@@ -58,7 +58,7 @@ class _Product(Function):
         ctx.save_for_backward(x, radial, zonal, sender, receiver, table)
         out = torch.zeros_like(x)
         for block in edge_blocks(len(sender), x[:1].numel(), x.device):
-            messages = torch.bmm(radial[block], zonal_of(zonal[block], table, x.shape[2]))
+            messages = filters_of(radial[block], zonal_of(zonal[block], table, x.shape[2]))
             messages.mul_(x.index_select(0, sender[block]))
             out.index_add_(0, receiver[block], messages)
         return out
@@ -97,7 +97,7 @@ def _gradients(
         there, here = sender[block], zonal_of(zonal[block], table, x.shape[2])
         felt = y.index_select(0, receiver[block])
         if to_x is not None:
-            to_x.index_add_(0, there, torch.bmm(radial[block], here).mul_(felt))
+            to_x.index_add_(0, there, filters_of(radial[block], here).mul_(felt))
         if to_radial is None and to_zonal is None:
             continue
         felt.mul_(x.index_select(0, there))

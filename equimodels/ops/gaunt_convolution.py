@@ -12,6 +12,7 @@ from equimodels.ops.edge_product import edge_product
 from equimodels.ops.exact import ExactTables
 from equimodels.ops.gaunt_grid import grid_tables
 from equimodels.ops.spherical_harmonics import MAX_DEGREE, degree_of_each
+from equimodels.ops.tracing import is_traced
 
 # Numbers of zonal functions that are made whole and kept, 16 MB of float32; of more edges they are made in each block.
 WHOLE = 1 << 22
@@ -21,8 +22,9 @@ class GauntConvolution(ExactTables):
     """out_i = sum over edges j -> i of x_j * (sum_l radial_l Y_l(edge)), as functions on the sphere.
 
     The transform to the grid happens before the gather and the one back after the sum, both per atom instead of per
-    edge (a factor of E/N fewer). On the grid the filter is sum_l radial_l Z_l, with Z_l(p) = Y_l(edge) . Y_l(p) the
-    zonal function of the edge, the same for all channels. `degree` as for `GauntProduct`.
+    edge (a factor of E/N fewer), unless there are fewer edges than atoms. On the grid the filter is sum_l radial_l Z_l,
+    with Z_l(p) = Y_l(edge) . Y_l(p) the zonal function of the edge, the same for all channels. `degree` as for
+    `GauntProduct`.
     """
 
     to_grid: Tensor
@@ -54,9 +56,15 @@ class GauntConvolution(ExactTables):
 
         sender, receiver: (E,) int64. Returns (N, C, n_out); an atom without edges gets zeros.
         """
+        atoms, traced = features.shape[0], torch.compiler.is_compiling() or is_traced()
+        each = None if traced or sender.shape[0] >= atoms else torch.arange(sender.shape[0], device=sender.device)
+        if each is not None:  # fewer edges than atoms: the transforms are done for each edge
+            features = features.index_select(0, sender)
         x, points = features @ self.to_grid, self.from_grid.shape[0]
-        if torch.compiler.is_compiling() or harmonics.shape[0] * self.zonal.shape[1] <= WHOLE:
-            total = edge_product(x, radial, zonal_of(harmonics, self.zonal, points), sender, receiver)
+        ends = (sender, receiver) if each is None else (each, each)
+        if traced or harmonics.shape[0] * self.zonal.shape[1] <= WHOLE:
+            total = edge_product(x, radial, zonal_of(harmonics, self.zonal, points), *ends)
         else:
-            total = edge_product(x, radial, harmonics, sender, receiver, self.zonal)
-        return total if self.constant else total @ self.from_grid
+            total = edge_product(x, radial, harmonics, *ends, self.zonal)
+        out = total if self.constant else total @ self.from_grid
+        return out if each is None else out.new_zeros(atoms, *out.shape[1:]).index_add(0, receiver, out)

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from equimodels.ops import (
     CrossProduct,
+    EdgeConvolution,
     GauntConvolution,
     GauntPower,
     GauntProduct,
@@ -78,6 +79,14 @@ CASES = {
     "power": Case(lambda: GauntPower(2, 2, 3), ((None, 2, 9), (None, 2, 3))),
     "convolution": Case(
         lambda: OnGraph(GauntConvolution(1, 2, 1)), ((ATOMS, 2, 4), (None, 2, 3), (None, 9)), by_rows=False
+    ),
+    "edge convolution": Case(
+        lambda: OnGraph(EdgeConvolution(1, 2, 1)), ((ATOMS, 2, 4), (None, 2, 3), (None, 9)), by_rows=False
+    ),
+    "edge convolution, rotated": Case(
+        lambda: OnGraph(EdgeConvolution(1, 2, 1, form="rotated")),
+        ((ATOMS, 2, 4), (None, 2, 3), (None, 9)),
+        by_rows=False,
     ),
     "rotated convolution": Case(
         lambda: OnGraph(RotatedConvolution(1, 2)), ((ATOMS, 2, 4), (None, 2, 8), (None, 3)), directions=2, by_rows=False
@@ -155,7 +164,7 @@ def memory_beside(case: Case, rows: int) -> float:
     return memory.peak - sum(4 * tensor.numel() for tensor in (out, *gradients))
 
 
-SLOW = "product, fourier", "rotated convolution"
+SLOW = "product, fourier", "rotated convolution", "edge convolution, rotated"
 
 
 @pytest.mark.parametrize(

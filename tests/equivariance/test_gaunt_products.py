@@ -101,12 +101,12 @@ def test_the_convolution_of_many_edges_is_that_of_few(monkeypatch):
     found = []
     for whole in (1 << 22, 0):
         monkeypatch.setattr(gaunt_convolution, "WHOLE", whole)
-        for lmax_in in (0, 1):
-            x, radial = random(4, 3, (lmax_in + 1) ** 2), random(12, 3, 3, seed=1)
-            given = [x, radial, spherical_harmonics(2, random(12, 3, seed=2))]
-            out = GauntConvolution(lmax_in, 2, 2).double()(*[t.requires_grad_() for t in given], sender, receiver)
+        for lmax_in, lmax in ((0, 2), (1, 2), (1, 6)):
+            x, radial = random(4, 3, (lmax_in + 1) ** 2), random(12, 3, lmax + 1, seed=1)
+            given = [x, radial, spherical_harmonics(lmax, random(12, 3, seed=2))]
+            out = GauntConvolution(lmax_in, lmax, 2).double()(*[t.requires_grad_() for t in given], sender, receiver)
             found.append((out, *torch.autograd.grad(out.square().sum(), given)))
-    for few, many in zip(found[:2], found[2:], strict=True):
+    for few, many in zip(found[:3], found[3:], strict=True):
         for one, other in zip(few, many, strict=True):
             assert_close(one, other)
 
