@@ -26,6 +26,8 @@ from equimodels.models.radial_network import SILU_RMS, RadialNetwork
 from equimodels.ops.gaunt_convolution import GauntConvolution
 from equimodels.ops.spherical_harmonics import degree_of_each, harmonics_of_unit_vectors
 
+FLOOR = 1e-4  # of the mean square: smooth at zero, and nothing beside features of size one
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionPotentialConfig:
@@ -55,6 +57,14 @@ class AttentionPotentialConfig:
         require(self.readout_hidden >= 1, "readout_hidden", self.readout_hidden, "at least 1")
 
 
+def normed(x: Tensor) -> Tensor:
+    """x (N, C, n) over its root mean square of each atom, which is invariant: layers see features of one size.
+
+    Without it those of preset L grew tenfold a layer, and training diverged. An atom of zeros keeps zeros.
+    """
+    return x * torch.rsqrt(x.square().mean(dim=(1, 2), keepdim=True) + FLOOR)
+
+
 class GatedUpdate(nn.Module):
     """x + W2 gate(W1 x): each degree of a channel is multiplied by a number from 0 to 1 made of scalars."""
 
@@ -70,8 +80,9 @@ class GatedUpdate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, n). Returns (N, C, n)."""
-        hidden = self.first(x)
-        scalars = (x[:, :, 0] @ self.gates).view(x.shape[0], x.shape[1], self.degrees)
+        sized = normed(x)
+        hidden = self.first(sized)
+        scalars = (sized[:, :, 0] @ self.gates).view(x.shape[0], x.shape[1], self.degrees)
         # Degree zero takes part in its own gate, as in s sigmoid(s) = silu(s).
         inner = torch.cat([scalars[:, :, :1] + hidden[:, :, :1], scalars[:, :, 1:]], dim=2)
         gate = torch.sigmoid(inner).index_select(2, self.spread)
@@ -99,8 +110,9 @@ class AttentionLayer(nn.Module):
         self, features: Tensor, radial: Tensor, bias: Tensor, envelope: Tensor, harmonics: Tensor, edges: Tensor
     ) -> Tensor:
         """features (N, C, n_in); radial (E, C, lmax + 1); bias (E, H); envelope (E,). Returns (N, C, n_out)."""
-        attention = self.attend(features, bias, envelope, harmonics, edges).repeat_interleave(self.width, dim=1)
-        messages = self.convolve(self.send(features), radial * attention[:, :, None], harmonics, edges[0], edges[1])
+        seen = normed(features)
+        attention = self.attend(seen, bias, envelope, harmonics, edges).repeat_interleave(self.width, dim=1)
+        messages = self.convolve(self.send(seen), radial * attention[:, :, None], harmonics, edges[0], edges[1])
         kept = F.pad(self.keep(features[:, :, : self.kept]), (0, self.added))
         updated: Tensor = self.update(kept + self.receive(messages))
         return updated
@@ -142,4 +154,4 @@ class AttentionPotential(Potential):
             # Attention takes a mean over neighbours: times the root of their number, it keeps unit variance.
             radial = weight[:, config.heads :].reshape(edges, config.channels, config.lmax + 1) * self.neighbours**0.5
             features = layer(features, radial, weight[:, : config.heads], envelope, harmonics, graph.edges)
-        return F.silu(features[:, :, 0] @ self.readout_hidden) @ self.readout_last
+        return F.silu(normed(features)[:, :, 0] @ self.readout_hidden) @ self.readout_last

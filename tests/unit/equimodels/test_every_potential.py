@@ -111,3 +111,16 @@ def test_a_lonely_atom_has_an_energy_and_no_force_and_a_strange_one_is_refused(n
 def test_a_bad_setting_is_refused_by_name(name, params, field):
     with pytest.raises(SettingError, match=field):
         assemble(ModelDescription(name, params, EMBEDDING, described(name).facts))
+
+
+def test_deep_attention_starts_at_one_size():
+    """Forces of fresh weights: of four layers and high degree they were a thousand times those of the data."""
+    labelled = clusters(8)
+    config = models.find("attention_potential").config(channels=16, heads=4, lmax=3, layers=4)
+    facts = models.find("attention_potential").target.gather_facts(config, labelled)
+    potential = models.find("attention_potential").target(config, embedding=EMBEDDING, facts=facts)
+    with torch.no_grad():
+        potential.readout_last.normal_()
+    given = batch(labelled)
+    forces = potential.eval()(given.graph).forces
+    assert 0.05 < float(forces.square().mean().sqrt() / given.forces.square().mean().sqrt()) < 20
