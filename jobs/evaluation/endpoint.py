@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.errors import ClusterError, UserError
-from jobs.evaluation.frames import Floats, Lattice, Prediction
+from jobs.data.states import NEUTRAL_SINGLET
+from jobs.evaluation.frames import Floats, Lattice, Prediction, State
 
 TIMEOUT_S = 60.0
 
@@ -25,7 +26,10 @@ class Endpoint:
         self._client = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, transport=transport)
         self._url, self._batch = url, batch
         try:
-            self._model = str(self._ask("GET", "/v1/model")["model"])
+            served = self._ask("GET", "/v1/model")
+            self._model = str(served["model"])
+            # An endpoint of an earlier version does not say: rather no figures than those of other structures.
+            self._told = bool(served.get("facts", {}).get("charge_spin", True))
         except BaseException:
             self._client.close()
             raise
@@ -51,11 +55,20 @@ class Endpoint:
         numbers: Sequence[NDArray[Any]],
         positions: Sequence[Floats],
         lattices: Sequence[Lattice] | None = None,
+        states: Sequence[State] | None = None,
     ) -> Prediction:
-        """numbers: B times (n,); positions: B times (n, 3) angstrom. Raises UserError for periodic structures."""
+        """numbers: B times (n,); positions: B times (n, 3) angstrom.
+
+        Raises UserError for periodic structures, and for charges and spins where the model would be told them.
+        """
         if any(pbc.any() for _, pbc in lattices or ()):
             raise UserError(
                 "endpoints take no periodic structures yet", hint="evaluate the model itself: model: NAME@V"
+            )
+        if self._told and any(state != NEUTRAL_SINGLET for state in states or ()):
+            raise UserError(
+                f"endpoints take no charges and spins yet, and {self._model} may need them",
+                hint=f"evaluate the model itself: model: {self._model}",
             )
         rows = [{"numbers": z.tolist(), "positions": r.tolist()} for z, r in zip(numbers, positions, strict=True)]
         results = [

@@ -11,9 +11,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cluster.dataset.tensors import tensor_numpy
+from jobs.data.states import charges_and_spins
 
 Floats = NDArray[np.float64]
 Lattice = tuple[Floats, NDArray[np.bool_]]  # cell (3, 3) angstrom, rows are lattice vectors; pbc (3,)
+State = tuple[float, int]  # charge, e; multiplicity, 2 S + 1
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Frames:
     energies: Floats  # (B,)
     forces: Sequence[Floats]  # B times (n, 3)
     lattices: Sequence[Lattice] | None = None  # B of them, where the dataset has cells
+    states: Sequence[State] | None = None  # B of them, where the dataset has charges or spins
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,6 +51,7 @@ class Frames:
             self.energies[start:stop],
             self.forces[start:stop],
             None if self.lattices is None else self.lattices[start:stop],
+            None if self.states is None else self.states[start:stop],
         )
 
 
@@ -65,6 +69,7 @@ def frames_of(table: pa.Table) -> Frames:
     if {"cell", "pbc"} <= set(table.column_names):
         cells, pbc = tensor_numpy(table["cell"]), tensor_numpy(table["pbc"]).astype(bool)
         lattices = list(zip(cells, pbc, strict=True))
+    told = charges_and_spins(table)
     return Frames(
         ids=table["id"].to_pylist(),
         numbers=[np.array(row, dtype=np.int64) for row in table["numbers"].to_pylist()],
@@ -72,4 +77,5 @@ def frames_of(table: pa.Table) -> Frames:
         energies=np.array(table["energy"].to_numpy(), dtype=np.float64),
         forces=[np.array(row, dtype=np.float64).reshape(-1, 3) for row in table["forces"].to_pylist()],
         lattices=lattices,
+        states=None if told is None else list(zip(*(values.tolist() for values in told), strict=True)),
     )

@@ -1,6 +1,7 @@
 """A model of the registry, run in this process."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cluster.registry import fetch_model, resolve
 from cluster.store import Store
 from equimodels.checkpoint import load_model
 from equimodels.models.graph import AtomGraph, Structure
-from jobs.evaluation.frames import Floats, Lattice, Prediction
+from jobs.evaluation.frames import Floats, Lattice, Prediction, State
 
 
 class LocalModel:
@@ -38,10 +39,12 @@ class LocalModel:
         numbers: Sequence[NDArray[Any]],
         positions: Sequence[Floats],
         lattices: Sequence[Lattice] | None = None,
+        states: Sequence[State] | None = None,
     ) -> Prediction:
         """numbers: B times (n,); positions: B times (n, 3) angstrom; lattices: B, of periodic structures.
 
-        Raises UserError for a model of another task.
+        states: B, for a model that is told charge and spin; neutral singlets unless given. Raises UserError for a model
+        of another task, ValueError for a multiplicity below 1.
         """
         config: Any = getattr(self._model, "config", None)
         if not hasattr(config, "cutoff"):
@@ -53,6 +56,9 @@ class LocalModel:
             Structure.of(z, r - r.mean(axis=0), config.cutoff, **cell)
             for z, r, cell in zip(numbers, positions, cells, strict=True)
         ]
+        if states is not None:
+            told = zip(structures, states, strict=True)
+            structures = [replace(structure, charge=charge, spin=spin) for structure, (charge, spin) in told]
         with torch.no_grad():
             out = self._model(AtomGraph.collate(structures).to(dtype=self._dtype))
         forces = out.forces.double().numpy()

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.evaluation.frames import Floats, Lattice, Prediction
+from jobs.evaluation.frames import Floats, Lattice, Prediction, State
 
 
 class Predictor(Protocol):
@@ -27,8 +27,12 @@ class Predictor(Protocol):
         numbers: Sequence[NDArray[Any]],
         positions: Sequence[Floats],
         lattices: Sequence[Lattice] | None = None,
+        states: Sequence[State] | None = None,
     ) -> Prediction:
-        """numbers: B times (n,); positions: B times (n, 3) angstrom; lattices: B, of periodic structures."""
+        """numbers: B times (n,); positions: B times (n, 3) angstrom; lattices: B, of periodic structures.
+
+        states: B, for models that are told charge and spin; neutral singlets unless given.
+        """
         ...
 
     def embed(self, pixels: NDArray[np.float32]) -> Floats:

@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from jobs.evaluation.frames import Floats, Frames, Lattice, Prediction
+from jobs.evaluation.frames import Floats, Frames, Lattice, Prediction, State
 
-Predict = Callable[[Sequence[NDArray[Any]], Sequence[Floats], Sequence[Lattice] | None], Prediction]
+Predict = Callable[
+    [Sequence[NDArray[Any]], Sequence[Floats], Sequence[Lattice] | None, Sequence[State] | None], Prediction
+]
 
 
 def rotation_errors(predict: Predict, frames: Frames, seed: int) -> tuple[float, float]:
@@ -23,8 +25,8 @@ def rotation_errors(predict: Predict, frames: Frames, seed: int) -> tuple[float,
     lattices = None
     if frames.lattices is not None:
         lattices = [(cell @ turn.T, pbc) for (cell, pbc), turn in zip(frames.lattices, turns, strict=True)]
-    plain = predict(frames.numbers, frames.positions, frames.lattices)
-    rotated = predict(frames.numbers, turned, lattices)
+    plain = predict(frames.numbers, frames.positions, frames.lattices, frames.states)
+    rotated = predict(frames.numbers, turned, lattices, frames.states)
     worst = 0.0
     for before, after, turn in zip(plain.forces, rotated.forces, turns, strict=True):
         size = float(np.linalg.norm(before))

@@ -42,7 +42,7 @@ def predict_in_batches(predictor: Predictor, frames: Frames, batch: int, task: T
     forces: list[Any] = []
     for at in range(0, len(frames), batch):
         asked = frames.part(at, at + batch)
-        part = predictor.energy_forces(asked.numbers, asked.positions, asked.lattices)
+        part = predictor.energy_forces(asked.numbers, asked.positions, asked.lattices, asked.states)
         energies += part.energies.tolist()
         forces += part.forces
         task.advance(len(asked))

@@ -1,13 +1,11 @@
 """Columns of what a model says: features of images, energies and forces of structures."""
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from cluster.dataset.tensors import tensor_array, tensor_numpy
 from jobs.data.forms.images import as_floats
+from jobs.data.states import charges_and_spins
 from jobs.ingest.columns import flat_values, list_lengths, lists
 from jobs.prepare.step import placed
 from jobs.prepare.teacher import Teacher
@@ -33,7 +31,7 @@ def with_prediction(table: pa.Table, teacher: Teacher, batch: int) -> pa.Table:
             list_lengths(some["numbers"]),
             tensor_numpy(some["cell"]) if periodic else None,
             tensor_numpy(some["pbc"]) if periodic else None,
-            *(_said(some, name, usual) for name, usual in (("charge", 0.0), ("spin", 1))),
+            *(charges_and_spins(some) or ()),
         )
         energies.append(energy)
         forces.append(force)
@@ -42,11 +40,6 @@ def with_prediction(table: pa.Table, teacher: Teacher, batch: int) -> pa.Table:
     table = placed(table, "teacher_energy", pa.array(np.concatenate(energies)), {"unit": "eV", **model})
     meaning = "x, y, z of each atom in turn"
     return placed(table, "teacher_forces", flat, {"unit": "eV/angstrom", "meaning": meaning, **model})
-
-
-def _said(table: pa.Table, name: str, usual: float) -> NDArray[Any] | None:
-    """A number of each row, the usual one where a row says none; None where no row does."""
-    return table[name].fill_null(usual).to_numpy() if name in table.column_names else None
 
 
 def feature_column(reference: str) -> str:

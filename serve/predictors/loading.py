@@ -40,7 +40,7 @@ def _energy(network: Any, spec: EndpointSpec, *, facts: dict[str, Any], device: 
         network,
         species=facts["species"],
         cutoff=float(network.config.cutoff),
-        facts=facts,
+        facts={**facts, "charge_spin": bool(getattr(network.config, "charge_spin", False))},
         limits=spec.limits,
         budget=spec.budget,
         device=device,

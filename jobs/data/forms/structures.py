@@ -16,6 +16,7 @@ from equimodels.models.neighbours import neighbour_pairs_of_many
 from equimodels.objectives.energy_force import LabelledGraph
 from jobs.data.forms.form import fixed, ragged
 from jobs.data.rows import Column, Integers, Rows
+from jobs.data.states import charges_and_spins
 
 _GIVEN = ("numbers", "positions")
 _CELL = ("cell", "pbc")
@@ -58,9 +59,8 @@ class StructureForm:
         for name in ("energy", "cell", "pbc"):
             if name in table.column_names:
                 columns[name] = Column(fixed(table[name]))
-        for name, usual in zip(_STATE, (0.0, 1), strict=True):
-            if name in table.column_names:
-                columns[name] = Column(fixed(table[name].fill_null(usual)))
+        if (told := charges_and_spins(table)) is not None:
+            columns |= {name: Column(values) for name, values in zip(_STATE, told, strict=True)}
         if "edges" in table.column_names:
             pairs, ends = ragged(table["edges"])
             columns["edges"] = Column(pairs.reshape(-1, 2), ends // 2)
@@ -134,11 +134,9 @@ class StructureForm:
 
 def _states(rows: Rows, like: torch.Tensor) -> torch.Tensor | None:
     """Charges and unpaired electrons of the structures; None for neutral singlets alone."""
-    if not any(name in rows for name in _STATE):
+    if "charge" not in rows:
         return None
-    charges = rows["charge"].values.tolist() if "charge" in rows else [0.0] * len(rows)
-    spins = rows["spin"].values.tolist() if "spin" in rows else [1] * len(rows)
-    return states(charges, spins, like)
+    return states(rows["charge"].values.tolist(), rows["spin"].values.tolist(), like)
 
 
 def _pairs(rows: Rows, cutoff: float) -> tuple[Integers, Integers, Integers]:

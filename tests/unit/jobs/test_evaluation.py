@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -57,7 +59,9 @@ def frames(count: int = 5) -> Frames:
     return frames_of(structure_table(rows(count)))
 
 
-def springs(numbers: Sequence[NDArray[Any]], positions: Sequence[NDArray[Any]], lattices: Any = None) -> Prediction:
+def springs(
+    numbers: Sequence[NDArray[Any]], positions: Sequence[NDArray[Any]], lattices: Any = None, states: Any = None
+) -> Prediction:
     """Forces towards the centroid: exactly equivariant."""
     forces = [r.mean(axis=0) - r for r in positions]
     return Prediction(np.array([float((f**2).sum()) / 2 for f in forces]), forces)
@@ -84,7 +88,7 @@ def test_an_equivariant_predictor_passes_the_rotation_check() -> None:
 
 
 def test_a_predictor_that_prefers_an_axis_is_caught() -> None:
-    def tilted(numbers: Any, positions: Any, lattices: Any) -> Prediction:
+    def tilted(numbers: Any, positions: Any, lattices: Any, states: Any) -> Prediction:
         plain = springs(numbers, positions)
         return Prediction(plain.energies, [f * np.array([1.0, 1.0, 1.001]) for f in plain.forces])
 
@@ -93,7 +97,7 @@ def test_a_predictor_that_prefers_an_axis_is_caught() -> None:
 
 
 def test_an_energy_that_depends_on_orientation_is_caught() -> None:
-    def leaning(numbers: Any, positions: Any, lattices: Any) -> Prediction:
+    def leaning(numbers: Any, positions: Any, lattices: Any, states: Any) -> Prediction:
         return Prediction(np.array([r[0, 2] for r in positions]), springs(numbers, positions).forces)
 
     assert rotation_errors(leaning, frames(), seed=0)[1] > 1e-2
@@ -108,15 +112,15 @@ def crystals() -> Frames:
 
 
 def test_cells_turn_with_the_atoms_in_them() -> None:
-    def pulled(numbers: Any, positions: Any, lattices: Any) -> Prediction:
+    def pulled(numbers: Any, positions: Any, lattices: Any, states: Any) -> Prediction:
         """Forces along the lattice vectors that repeat."""
         forces = [
             np.tile(cell[pbc].sum(axis=0), (len(r), 1)) for r, (cell, pbc) in zip(positions, lattices, strict=True)
         ]
         return Prediction(np.zeros(len(forces)), forces)
 
-    def fixed(numbers: Any, positions: Any, lattices: Any) -> Prediction:
-        return pulled(numbers, positions, crystals().lattices)
+    def fixed(numbers: Any, positions: Any, lattices: Any, states: Any) -> Prediction:
+        return pulled(numbers, positions, crystals().lattices, states)
 
     assert rotation_errors(pulled, crystals(), seed=0)[0] < 1e-12
     assert rotation_errors(fixed, crystals(), seed=0)[0] > 0.1
@@ -126,6 +130,49 @@ def test_an_endpoint_is_not_asked_for_what_it_would_take_for_a_molecule() -> Non
     asked = crystals()
     with springs_endpoint() as endpoint, pytest.raises(UserError, match="no periodic structures"):
         endpoint.energy_forces(asked.numbers, asked.positions, asked.lattices)
+
+
+def ions() -> pa.Table:
+    """A neutral singlet, an anion, a cation, a triplet; two of them say half of it."""
+    table = structure_table(rows(4)).append_column("charge", pa.array([None, -1.0, 1.0, 0.0]))
+    return table.append_column("spin", pa.array([1, 2, None, 3]))
+
+
+IONS = [(0.0, 1), (-1.0, 2), (1.0, 1), (0.0, 3)]
+
+
+def test_frames_know_their_charges_and_spins_and_parts_keep_them() -> None:
+    told = frames_of(ions())
+    assert told.states == IONS
+    assert (told.first(2).states, told.part(1, 3).states) == (IONS[:2], IONS[1:3])
+    assert frames_of(ions().drop_columns(["charge"])).states == [(0.0, 1), (0.0, 2), (0.0, 1), (0.0, 3)]
+    assert frames_of(ions().drop_columns(["charge", "spin"])).states is None
+
+
+def test_a_turned_ion_is_still_that_ion() -> None:
+    def charged(numbers: Any, positions: Any, lattices: Any, states: Any) -> Prediction:
+        plain = springs(numbers, positions)
+        return Prediction(plain.energies + np.array([charge for charge, _ in states]), plain.forces)
+
+    assert rotation_errors(charged, frames_of(ions()), seed=0)[1] < 1e-12
+
+
+def test_an_endpoint_is_not_asked_for_ions_unless_its_model_makes_no_difference() -> None:
+    asked = frames_of(ions())
+    with springs_endpoint() as endpoint:
+        endpoint.energy_forces(asked.numbers[:1], asked.positions[:1], None, IONS[:1])
+        with pytest.raises(UserError, match="no charges and spins yet") as refused:
+            endpoint.energy_forces(asked.numbers, asked.positions, None, asked.states)
+    assert refused.value.hint == "evaluate the model itself: model: springs@1"
+
+    def indifferent(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"model": "springs@1", "facts": {"charge_spin": False}})
+        return answering(request)
+
+    transport = httpx.MockTransport(indifferent)
+    with Endpoint("http://springs", token="right", batch=2, transport=transport) as endpoint:
+        assert len(endpoint.energy_forces(asked.numbers, asked.positions, None, asked.states).energies) == 4
 
 
 def answering(request: httpx.Request) -> httpx.Response:
@@ -213,14 +260,7 @@ def test_an_endpoint_is_found_by_its_name_or_address(store: Store) -> None:
 def test_a_published_potential_is_evaluated_beside_the_training_mean(store: Store, tmp_path: Path) -> None:
     table = structure_table([*rows(8, "train", seed=1), *rows(4)])
     publish_dataset(store, "water", table, kind="structures", provenance={})
-    facts = {"species": [1, 8], "reference_energies": [-5.0, -20.0], "force_rms": 1.0, "mean_neighbours": 2.0}
-    params = {"lmax": 1, "channels": 2, "layers": 1, "cutoff": 3.0}
-    embedding = {"radial": {"name": "bessel", "params": {"number": 4}}}
-    description = ModelDescription("gaunt_potential", params, embedding, facts)
-    torch.manual_seed(0)
-    save_model(tmp_path / "model", assemble(description), description)
-    publish_model(store, "water", tmp_path / "model", {"run": "r0"})
-
+    _publish_potential(store, tmp_path)
     data = {"uri": "water@1", "split": "test"}
     spec = EvaluateSpec.model_validate({"kind": "evaluate", "name": "a", "data": data, "model": "water@1", "batch": 3})
     outputs = run(spec, context(store, tmp_path))
@@ -236,6 +276,26 @@ def test_a_published_potential_is_evaluated_beside_the_training_mean(store: Stor
     assert figures["force_mae_ev_per_ang"] == pytest.approx(error)
     error = np.mean(np.abs(written.energies - written.predicted_energies))
     assert figures["energy_mae_per_atom_ev"] == pytest.approx(error)
+
+
+@pytest.mark.parametrize("charge_spin", [True, False])
+def test_a_potential_is_told_charge_and_spin_where_it_asks(charge_spin: bool, store: Store, tmp_path: Path) -> None:
+    plain = structure_table(rows(4))
+    publish_dataset(store, "water", plain, kind="structures", provenance={})
+    charges, spins = zip(*IONS, strict=True)
+    whole = plain.append_column("charge", pa.array(charges)).append_column("spin", pa.array(spins))
+    publish_dataset(store, "ions", whole, kind="structures", provenance={})
+    _publish_potential(store, tmp_path, charge_spin=charge_spin)
+    said = {}
+    for name in ("ions", "water"):
+        document = {"kind": "evaluate", "name": "a", "model": "water@1", "batch": 3, "rotations": 4}
+        spec = EvaluateSpec.model_validate({**document, "data": {"uri": f"{name}@1", "split": "test"}})
+        outputs = run(spec, context(store, tmp_path))
+        assert outputs["metrics"]["rotation_energy_error_ev"] < 1e-3
+        said[name] = pq.read_table(BytesIO(store.read(outputs["predictions"])))
+    of_ions, of_water = (said[name].sort_by("id")["predicted_energy"].to_numpy() for name in ("ions", "water"))
+    differ = np.abs(of_ions - of_water) > 1e-2
+    assert differ.tolist() == ([False, True, True, True] if charge_spin else [False] * 4)
 
 
 def test_a_potential_asked_for_embeddings_says_that_it_cannot(store: Store, tmp_path: Path) -> None:
@@ -261,6 +321,19 @@ def test_embeddings_are_probed_beside_raw_pixels_and_an_untrained_twin(store: St
     assert 0 <= figures["untrained_accuracy"] <= 1
     assert 0 <= figures["untrained_knn_accuracy"] <= 1
     assert 0 <= figures["linear_probe_accuracy"] <= 1
+
+
+def _publish_potential(store: Store, folder: Path, **settings: Any) -> None:
+    facts = {"species": [1, 8], "reference_energies": [-5.0, -20.0], "force_rms": 1.0, "mean_neighbours": 2.0}
+    params = {"lmax": 1, "channels": 2, "layers": 1, "cutoff": 3.0, **settings}
+    embedding = {"radial": {"name": "bessel", "params": {"number": 4}}}
+    description = ModelDescription("gaunt_potential", params, embedding, facts)
+    torch.manual_seed(0)
+    model = assemble(description)
+    for parameter in model.parameters():  # its last layer begins with zeros, which would predict no force at all
+        torch.nn.init.normal_(parameter, std=0.5)
+    save_model(folder / "model", model, description)
+    publish_model(store, "water", folder / "model", {"run": "r0"})
 
 
 def _pictures(store: Store) -> None:

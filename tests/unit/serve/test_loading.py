@@ -45,6 +45,7 @@ def test_a_potential_answers_with_its_reference_energies(tmp_path: Path, make_sp
     assert [a.energy for a in answers if isinstance(a, EnergyForces)][:2] == pytest.approx([-13.0, -2042.0])
     assert model.facts["species"] == [1, 8]
     assert model.facts["cutoff_ang"] == 4.0
+    assert model.facts["charge_spin"] is False, "or an evaluation would not send it ions"
 
 
 def test_a_diffusion_transformer_embeds(tmp_path: Path, make_spec: Any) -> None:
