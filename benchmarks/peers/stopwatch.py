@@ -26,13 +26,22 @@ def timed(
     wanted = [tensor for tensor in (*inputs, *learned) if tensor.requires_grad]
     with torch.no_grad():
         cotangent = torch.randn_like(function(*inputs))
-    taken: list[float] = []
-    while len(taken) < LEAST or sum(taken) < seconds:
-        start = time.perf_counter()
+
+    def call() -> None:
         if backward:
             torch.autograd.grad(function(*inputs), wanted, cotangent)
         else:
             with torch.no_grad():
                 function(*inputs)
+
+    return median(call, seconds)
+
+
+def median(call: Callable[[], object], seconds: float, least: int = LEAST) -> float:
+    """Milliseconds of a call: the median of those that fit into `seconds`, and of no fewer than `least`."""
+    taken: list[float] = []
+    while len(taken) < least or sum(taken) < seconds:
+        start = time.perf_counter()
+        call()
         taken.append(time.perf_counter() - start)
     return 1e3 * statistics.median(taken)

@@ -5,7 +5,6 @@ Shapes: B structures of n atoms each.
 
 import copy
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from frames import Frames, frames
+from stopwatch import median
 from torch import Tensor, nn
 
 
@@ -137,12 +137,7 @@ def inference(
     training, _, tested = frames(molecule)
     entry = entry_of(training, **settings)
     module, given = entry.module.eval(), entry.collate(tested.positions[:structures])
-    taken: list[float] = []
-    while len(taken) < 5 or sum(taken) < seconds:
-        start = time.perf_counter()
-        entry.predict(module, given)
-        taken.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(taken)
+    return median(lambda: entry.predict(module, given), seconds, least=5)
 
 
 def say(**told: Any) -> None:
