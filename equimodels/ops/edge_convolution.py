@@ -70,7 +70,7 @@ class EdgeConvolution(ExactTables):
         return in_frames
 
     def _is_rotated(self, edges: int, channels: int) -> bool:
-        if torch.compiler.is_compiling() or is_traced():  # one program for any number of edges
+        if is_traced():  # one program for any number of edges
             return False
         return form_for(self.lmax_in, self.lmax_filter, self.lmax_out, edges, channels) == "rotated"
 

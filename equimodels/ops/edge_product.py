@@ -25,7 +25,7 @@ def edge_product(
     a table, is ever made whole or kept for the backward passes. Derivatives of any order are right; the first two are
     blocked like the product itself, and so is the product of dual numbers (`torch.autograd.forward_ad`).
     """
-    if torch.compiler.is_compiling() or is_traced():  # who records operations would record each block
+    if is_traced():  # who records operations would record each block
         whole = zonal if table is None else zonal_of(zonal, table, x.shape[2])
         return edge_product_plain(x, radial, whole, sender, receiver)
     kind = x.device.type

@@ -56,7 +56,7 @@ class GauntConvolution(ExactTables):
 
         sender, receiver: (E,) int64. Returns (N, C, n_out); an atom without edges gets zeros.
         """
-        atoms, traced = features.shape[0], torch.compiler.is_compiling() or is_traced()
+        atoms, traced = features.shape[0], is_traced()
         each = None if traced or sender.shape[0] >= atoms else torch.arange(sender.shape[0], device=sender.device)
         if each is not None:  # fewer edges than atoms: the transforms are done for each edge
             features = features.index_select(0, sender)

@@ -70,7 +70,7 @@ class RotatedConvolution(ExactTables):
 
         atoms, width = features.shape[0], features.shape[2] + (self.lmax_out + 1) ** 2 + self.number
         step = max(1, BLOCK // max(1, features.shape[1] * width))
-        if torch.compiler.is_compiling() or is_traced() or len(sender) <= step:
+        if is_traced() or len(sender) <= step:
             (found,) = messages(features.index_select(0, sender), weights, unit)
             return found.new_zeros(atoms, *found.shape[1:]).index_add(0, receiver, found)
         taken, given = (Atoms(sender, atoms), None, None), (Atoms(receiver, atoms),)

@@ -24,7 +24,7 @@ def in_row_blocks(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Ten
 
     Many rows are done in blocks, which are computed again for derivatives, instead of kept.
     """
-    if torch.compiler.is_compiling() or is_traced():  # who records operations would record each block
+    if is_traced():  # who records operations would record each block
         return product(x, y)
     shape, step = rows_of(x, y), max(1, BLOCK // row)
     if shape.numel() <= step:

@@ -44,7 +44,7 @@ def spherical_harmonics(
     Raises SettingError for lmax outside 0..12 or an unknown normalization.
     """
     step = BLOCK // (lmax + 1) ** 2 if lmax >= 0 else BLOCK
-    if torch.compiler.is_compiling() or is_traced() or vectors.shape[:-1].numel() <= step:
+    if is_traced() or vectors.shape[:-1].numel() <= step:
         return _of_vectors(lmax, vectors, normalization, normalize)
     (values,) = recomputed(
         lambda rows: (_of_vectors(lmax, rows, normalization, normalize),), (vectors.reshape(-1, 3),), step=step

@@ -5,5 +5,8 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 
 def is_traced() -> bool:
-    """Whether `make_fx` records a graph: loops over the data would be unrolled, as long as in the example."""
-    return not torch.compiler.is_compiling() and get_proxy_mode() is not None
+    """Whether `torch.compile`, `torch.export` or `make_fx` records a graph.
+
+    Loops over the data would be unrolled, as long as in the example.
+    """
+    return torch.compiler.is_compiling() or get_proxy_mode() is not None

@@ -38,7 +38,7 @@ def product(form: Trilinear, x: Tensor, y: Tensor) -> Tensor:
     Few rows are done at once, and autograd keeps their values on the grid: three matrix products on the backward pass
     instead of five. Many are done in blocks. Who records operations gets the plain ones, to plan memory by itself.
     """
-    if torch.compiler.is_compiling() or is_traced():
+    if is_traced():
         return form.plain(x, y)
     if rows_of(x, y).numel() * form.row <= WHOLE * block_of(x.device) and kernels_of(x.device) is None:
         return form.plain(x, y)
