@@ -87,12 +87,9 @@ def _gradients(
     wanted: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """What `_Product.backward` makes of two operations that autograd can follow, in one: edges are gathered once."""
-    to_x, to_radial, to_zonal = (
-        make(operand) if want else None
-        for make, operand, want in zip(
-            (torch.zeros_like, torch.empty_like, torch.empty_like), (x, radial, zonal), wanted, strict=False
-        )
-    )
+    to_x = torch.zeros_like(x) if wanted[0] else None
+    to_radial = torch.empty_like(radial) if wanted[1] else None
+    to_zonal = torch.empty_like(zonal) if wanted[2] else None
     for block in edge_blocks(len(sender), x[:1].numel(), x.device):
         there, here = sender[block], zonal_of(zonal[block], table, x.shape[2])
         felt = y.index_select(0, receiver[block])
