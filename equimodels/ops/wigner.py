@@ -33,8 +33,12 @@ def block_wigner_D(lmax: int, rotation: Tensor) -> Tensor:  # noqa: N802
     return torch.where(degree[:, None] == degree[None, :], matrix, 0.0)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _projection(lmax: int) -> tuple[Tensor, Tensor]:
     """Points (P, 3) of a rule of degree 2 lmax, and the harmonics on them times its weights, (P, n)."""
     points, weights = lebedev(max(2 * lmax, 0))
     return points, weights[:, None] * spherical_harmonics(lmax, points, normalization="integral")
+
+
+# The mark that `torch.compiler.assume_constant_result` sets. It imports the compiler to do so: two seconds for every
+# process that imports an operation, and a folder in its temporary directory.
+_projection._dynamo_marked_constant = True  # type: ignore[attr-defined]
