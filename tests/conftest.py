@@ -1,6 +1,7 @@
 """What every kind of test may ask for: a store in a folder, an S3 server, a command whose processes are all known."""
 
 import contextlib
+import importlib
 import json
 import os
 import secrets
@@ -13,9 +14,11 @@ import threading
 import time
 import urllib.request
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import boto3
@@ -253,3 +256,17 @@ def start() -> Callable[..., contextlib.AbstractContextManager[Started]]:
 def stretch() -> float:
     """How much longer than on a free machine things may take, because others compute here too; at least 1."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+@pytest.fixture
+def o3() -> Iterator[ModuleType]:
+    """`e3nn.o3`. It makes its constants in the default dtype: float32 would hide everything below 1e-6."""
+    import torch  # seconds, which most tests need not wait for
+
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # it scripts functions on import, which torch has deprecated
+        torch.set_default_dtype(torch.float64)
+        yield importlib.import_module("e3nn.o3")
+        torch.set_default_dtype(torch.float32)

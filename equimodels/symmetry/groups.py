@@ -42,8 +42,24 @@ def random_rotations(count: int, generator: torch.Generator | None = None) -> Te
     return torch.stack(rows, dim=1)
 
 
+class _OrthogonalMatrices:
+    """What holds for orthogonal matrices, (..., 3, 3), whichever the group has."""
+
+    def compose(self, first: Tensor, second: Tensor) -> Tensor:
+        """The matrix product."""
+        return first @ second
+
+    def inverse(self, element: Tensor) -> Tensor:
+        """The transpose."""
+        return element.mT
+
+    def identity(self) -> Tensor:
+        """(3, 3)."""
+        return torch.eye(3, dtype=torch.float64)
+
+
 @dataclass(frozen=True)
-class Orthogonal:
+class Orthogonal(_OrthogonalMatrices):
     """O(3), or with `reflections=False` SO(3). Elements are (..., 3, 3) float64; a vector v becomes R v."""
 
     reflections: bool = True
@@ -56,21 +72,9 @@ class Orthogonal:
         sign = 2 * torch.randint(0, 2, (count, 1, 1), generator=generator) - 1
         return rotations * sign
 
-    def compose(self, first: Tensor, second: Tensor) -> Tensor:
-        """The matrix product."""
-        return first @ second
-
-    def inverse(self, element: Tensor) -> Tensor:
-        """The transpose."""
-        return element.mT
-
-    def identity(self) -> Tensor:
-        """(3, 3)."""
-        return torch.eye(3, dtype=torch.float64)
-
 
 @dataclass(frozen=True)
-class Axial:
+class Axial(_OrthogonalMatrices):
     """SO(2): the rotations of space about the axis y, the polar axis of the harmonics. Elements as in `Orthogonal`."""
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -79,18 +83,6 @@ class Axial:
         cosine, sine, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
         rows = [(cosine, zero, sine), (zero, one, zero), (-sine, zero, cosine)]
         return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
-
-    def compose(self, first: Tensor, second: Tensor) -> Tensor:
-        """The matrix product."""
-        return first @ second
-
-    def inverse(self, element: Tensor) -> Tensor:
-        """The transpose."""
-        return element.mT
-
-    def identity(self) -> Tensor:
-        """(3, 3)."""
-        return torch.eye(3, dtype=torch.float64)
 
 
 @dataclass(frozen=True)

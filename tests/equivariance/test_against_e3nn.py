@@ -1,8 +1,5 @@
 """Harmonics, Wigner D and the Gaunt product against e3nn, an independent implementation of the same conventions."""
 
-import importlib
-import warnings
-
 import pytest
 import torch
 from torch.testing import assert_close
@@ -11,17 +8,6 @@ from equimodels.ops import GauntProduct, block_wigner_D, gaunt_coefficients, sph
 from equimodels.symmetry import random_rotations
 
 HIGHEST = 11  # where e3nn's harmonics end
-
-
-@pytest.fixture
-def o3():
-    """e3nn scripts functions on import, which torch has deprecated: its warning, not ours."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        # It also makes its constants in the default dtype; float32 would hide everything below 1e-6.
-        torch.set_default_dtype(torch.float64)
-        yield importlib.import_module("e3nn.o3")
-        torch.set_default_dtype(torch.float32)
 
 
 def random(*shape, seed=0):

@@ -1,8 +1,6 @@
 """The antisymmetric product: its definition, its paths against e3nn, O(3), grids that are too coarse."""
 
-import importlib
 import math
-import warnings
 
 import pytest
 import torch
@@ -29,15 +27,6 @@ def table(degrees, degree=None):
     """(n1, n2, n_out): the product of all pairs of unit vectors."""
     one, two = (torch.eye((lmax + 1) ** 2, dtype=torch.float64) for lmax in degrees[:2])
     return CrossProduct(*degrees, degree=degree).double()(one[:, None, :], two[None, :, :])
-
-
-@pytest.fixture
-def o3():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.set_default_dtype(torch.float64)  # e3nn makes its constants in it
-        yield importlib.import_module("e3nn.o3")
-        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("degrees", DEGREES)

@@ -1,8 +1,5 @@
 """Irreps of O(3): names, products, matrices, and the layout of e3nn."""
 
-import importlib
-import warnings
-
 import pytest
 import torch
 from torch.testing import assert_close
@@ -10,15 +7,6 @@ from torch.testing import assert_close
 from equimodels.errors import SettingError
 from equimodels.ops.irreps import Irrep, Irreps, pack, unpack
 from equimodels.symmetry import Harmonic, Orthogonal, Pseudo, Vector, equivariance_error
-
-
-@pytest.fixture
-def o3():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.set_default_dtype(torch.float64)  # e3nn makes its constants in it
-        yield importlib.import_module("e3nn.o3")
-        torch.set_default_dtype(torch.float32)
 
 
 def test_what_is_written_is_read_again():
