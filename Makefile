@@ -13,7 +13,7 @@ QUICK  := -q -m "not slow and not gpu" $(TWO)
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench-gpu bench-peers check lock docs clean setup
+.PHONY: help demo test test-slow test-gpu bench-gpu bench-peers check lock docs clean setup
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -48,7 +48,11 @@ test-slow: $(READY)  ## fault, kill and soak tests
 	$(BIN)/pytest tests/e2e tests -m "slow and not gpu" $(TWO) $(ARGS)
 
 # Without $(READY): a machine with CUDA brings its own torch, and needs no Ray. PYTHON=... where there is no $(VENV).
-bench-gpu:       ## training benchmarks on CUDA, under torchrun without Ray
+test-gpu:        ## what needs an NVIDIA GPU, and no Ray
+	$(BENCH) -m pytest tests/equivariance -q -m gpu $(ARGS)
+
+bench-gpu:       ## benchmarks on CUDA, under torchrun without Ray
+	$(BENCH) benchmarks/fused_kernel.py --out benchmarks/results/gpu $(ARGS)
 	$(BENCH) benchmarks/strategies.py --device cuda --out benchmarks/results/gpu $(ARGS)
 	$(BENCH) benchmarks/two_phase.py --device cuda --out benchmarks/results/gpu $(ARGS)
 	$(BENCH) benchmarks/service_overhead.py --device cuda --out benchmarks/results/gpu $(ARGS)

@@ -10,6 +10,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from equimodels.ops.trilinear import OTHERS, Trilinear
 from equimodels.ops.trilinear_sides import Side
@@ -17,6 +18,7 @@ from equimodels.ops.trilinear_sides import Side
 LEAST = 16  # rows and columns of a matrix that tensor cores multiply
 POINTS = 16  # the grid is padded to a multiple of the largest block of points
 LARGEST_BLOCK = 64
+_MADE = WeakTensorKeyDictionary()  # by the table of a side, which another device or dtype has another of
 _CONFIGURATIONS = [
     triton.Config({"ROWS": rows, "POINTS": points}, num_warps=warps)
     for rows in (32, 64, 128)
@@ -66,12 +68,15 @@ def leave_open(form: Trilinear, role: int, first: Tensor, second: Tensor) -> Ten
 
 
 def _per_term(form: Trilinear, which: int) -> Tensor:
-    """(K, n, P padded) of one operand: its table for each term."""
+    """(K, n, P padded) of one operand: its table for each term. Made once: making it takes longer than the kernel."""
     side: Any = form.sides[which]
-    whole = side.table.view(side.width, side.components, side.points).permute(1, 0, 2)
-    each = whole[[term[which] for term in form.terms]]
-    missing = -side.points % LARGEST_BLOCK  # zeros, which add nothing
-    return torch.nn.functional.pad(each, (0, missing)).contiguous()
+    made: dict[Any, Tensor] = _MADE.setdefault(side.table, {})
+    terms = tuple(term[which] for term in form.terms)
+    if terms not in made:
+        whole = side.table.view(side.width, side.components, side.points).permute(1, 0, 2)
+        missing = -side.points % LARGEST_BLOCK  # zeros, which add nothing
+        made[terms] = torch.nn.functional.pad(whole[list(terms)], (0, missing)).contiguous()
+    return made[terms]
 
 
 def _padded(width: int) -> int:

@@ -49,6 +49,15 @@ def twice(function, x, y):
     return [z, *first, *second]
 
 
+def tables():
+    """Made once for a form, and again for what it has become elsewhere or in another precision."""
+    form, _ = made("bracket")
+    before = [trilinear_triton._per_term(form, role) for role in range(3)]
+    assert all(trilinear_triton._per_term(form, role) is before[role] for role in range(3))
+    form.double()
+    assert all(trilinear_triton._per_term(form, role).dtype == torch.float64 for role in range(3))
+
+
 def derivatives():
     """Forward, backward and double backward by the kernel, called as on a GPU."""
     trilinear_blocks.kernels_of = lambda device: trilinear_triton
@@ -89,5 +98,5 @@ def refused():
 
 
 if __name__ == "__main__":
-    {"forms": forms, "derivatives": derivatives, "product": product, "refused": refused}[sys.argv[1]]()
+    {each.__name__: each for each in (forms, tables, derivatives, product, refused)}[sys.argv[1]]()
     sys.stdout.write(f"{sys.argv[1]}: ok\n")

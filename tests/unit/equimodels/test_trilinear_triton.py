@@ -10,7 +10,7 @@ import pytest
 CHECK = Path(__file__).with_name("fused_kernel.py")
 
 
-@pytest.mark.parametrize("case", ["forms", "derivatives", "product", "refused"])
+@pytest.mark.parametrize("case", ["forms", "tables", "derivatives", "product", "refused"])
 def test_the_kernel_in_the_interpreter(case):
     """In a process of its own: Triton decides when it is imported whether it interprets."""
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
