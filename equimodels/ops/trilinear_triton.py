@@ -4,6 +4,7 @@ Bytes moved are those of the operands and the result alone, 6 to 7 times fewer t
 R rows, n_i coefficients of operand i, P grid points, K terms.
 """
 
+from collections.abc import MutableMapping
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from equimodels.ops.trilinear_sides import Side
 LEAST = 16  # rows and columns of a matrix that tensor cores multiply
 POINTS = 16  # the grid is padded to a multiple of the largest block of points
 LARGEST_BLOCK = 64
-_MADE = WeakTensorKeyDictionary()  # by the table of a side, which another device or dtype has another of
+# By the table of a side, of which another device or dtype has another; then by the component for each term.
+_MADE: MutableMapping[Tensor, dict[tuple[int, ...], Tensor]] = WeakTensorKeyDictionary()
 _CONFIGURATIONS = [
     triton.Config({"ROWS": rows, "POINTS": points}, num_warps=warps)
     for rows in (32, 64, 128)
@@ -70,7 +72,7 @@ def leave_open(form: Trilinear, role: int, first: Tensor, second: Tensor) -> Ten
 def _per_term(form: Trilinear, which: int) -> Tensor:
     """(K, n, P padded) of one operand: its table for each term. Made once: making it takes longer than the kernel."""
     side: Any = form.sides[which]
-    made: dict[Any, Tensor] = _MADE.setdefault(side.table, {})
+    made = _MADE.setdefault(side.table, {})
     terms = tuple(term[which] for term in form.terms)
     if terms not in made:
         whole = side.table.view(side.width, side.components, side.points).permute(1, 0, 2)
