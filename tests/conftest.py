@@ -1,6 +1,7 @@
 """What every kind of test may ask for: a store in a folder, an S3 server, a command whose processes are all known."""
 
 import contextlib
+import fcntl
 import importlib
 import json
 import os
@@ -49,6 +50,19 @@ START_RAY = (
 
 # It starts Ray too, but nothing in it is timed, and it takes ten minutes: whoever is free first does it, at the end.
 LAST = "tests/faults/test_interrupting_the_demo"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around the timeout of a test: waiting is no part of it
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test that is `alone` waits until no other process of this checkout is in a test, and the others for it."""
+    alone = item.get_closest_marker("alone") is not None
+    # Two files of the checkout stand for two locks: who wants the machine for itself is waited for at the gate, so that
+    # tests that begin in the meantime do not pass by.
+    with Path(__file__).open() as gate, (Path(__file__).parents[1] / "pyproject.toml").open() as machine:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        fcntl.flock(machine, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

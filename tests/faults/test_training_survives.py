@@ -137,6 +137,19 @@ def same_numbers(outputs: dict[str, Any], others: dict[str, Any]) -> bool:
     return all(outputs[name] == others[name] for name in ("metrics", "best_step", "best_value", "steps"))
 
 
+def test_a_run_whose_controller_is_killed_loses_no_digit(site: Site, unbroken: dict[str, Any]) -> None:
+    with site.submitted("controller") as running:
+        site.wait_for_commit("controller", COMMIT_EVERY, running)
+        (controller,) = (pid for pid, words in running.processes().items() if "TrainController" in words)
+        os.kill(controller, signal.SIGKILL)
+        assert running.exit_code(RUN_S * site.stretch) == 0, running.output
+        assert running.left_after(GONE_S * site.stretch) == {}
+    (told,) = restarts(site, "controller")
+    assert "the process that leads the workers died" in told.details["why"]
+    assert same_numbers(finished(site, "controller").outputs, unbroken)
+
+
+@pytest.mark.alone
 def test_a_killed_worker_costs_the_steps_since_the_last_commit_and_no_digit(
     site: Site, unbroken: dict[str, Any]
 ) -> None:
@@ -156,18 +169,6 @@ def test_a_killed_worker_costs_the_steps_since_the_last_commit_and_no_digit(
     ]
     assert record.attempt == 1
     assert same_numbers(record.outputs, unbroken)
-
-
-def test_a_run_whose_controller_is_killed_loses_no_digit(site: Site, unbroken: dict[str, Any]) -> None:
-    with site.submitted("controller") as running:
-        site.wait_for_commit("controller", COMMIT_EVERY, running)
-        (controller,) = (pid for pid, words in running.processes().items() if "TrainController" in words)
-        os.kill(controller, signal.SIGKILL)
-        assert running.exit_code(RUN_S * site.stretch) == 0, running.output
-        assert running.left_after(GONE_S * site.stretch) == {}
-    (told,) = restarts(site, "controller")
-    assert "the process that leads the workers died" in told.details["why"]
-    assert same_numbers(finished(site, "controller").outputs, unbroken)
 
 
 def test_a_killed_worker_without_restarts_ends_the_run_with_its_rank(site: Site) -> None:
@@ -241,6 +242,7 @@ def resumed_without_losing_a_digit(site: Site, run: str, committed: int, unbroke
     assert same_numbers(record.outputs, unbroken)
 
 
+@pytest.mark.alone
 def test_a_worker_that_gets_sigterm_saves_first_and_nothing_is_computed_twice(
     site: Site, unbroken: dict[str, Any]
 ) -> None:
