@@ -16,6 +16,7 @@ import pytest
 from cluster.dataset.read import list_datasets
 from cluster.dataset.verify import verify_dataset
 from cluster.registry import fetch_model, list_models
+from cluster.runs import list_runs
 from cluster.store import open_store
 
 pytestmark = pytest.mark.timeout(1800)
@@ -95,6 +96,14 @@ def equi(folder: Path, *words: str) -> str:
     return done.stdout
 
 
+def wait_for_run(folder: Path, kind: str, seconds: float) -> None:
+    """Until a run of this kind is under way in the folder's store."""
+    store, deadline = open_store(str(folder / ".equi" / "store")), time.monotonic() + seconds
+    while not any(run.kind == kind and run.status == "running" for run in list_runs(store)):
+        assert time.monotonic() < deadline, f"no {kind} has begun"
+        time.sleep(0.1)
+
+
 def assert_whole(folder: Path) -> None:
     """Everything that the store shows is complete, and so is the summary if there is one."""
     store = open_store(str(folder / ".equi" / "store"))
@@ -124,6 +133,8 @@ def test_nothing_is_left_and_nothing_is_half_written(
 ) -> None:
     with start(command(specs(tmp_path / "specs", case.stage)), tmp_path) as demo:
         demo.wait_for(case.after, STAGE_S * stretch)
+        if case.stage:
+            wait_for_run(tmp_path, case.stage, STAGE_S * stretch)
         time.sleep(case.delay_s)
         assert demo.process.poll() is None, demo.output
         demo.send(case.number, to_group=case.to_group)
