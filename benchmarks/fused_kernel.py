@@ -10,7 +10,6 @@ Torch and its Triton are enough. e3nn and cuEquivariance are measured too where 
 """
 
 import contextlib
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from measuring import Goal, Report, in_turn, options_of, ratio, spread, write
 from peers.stopwatch import median
 from torch import Tensor
 from torch.testing import assert_close
+from torchrun import ranks_on
 
 from equimodels.ops import GauntProduct, gaunt_coefficients
 from equimodels.ops.gaunt_grid import pointwise
@@ -100,8 +100,8 @@ def e3nn(lmax: int, device: str) -> Product:
     """The same product by e3nn."""
     from operations import same_map
 
-    module = same_map(lmax).to(device)
-    return lambda x, y: module(x, y)
+    module: Product = same_map(lmax).to(device)
+    return module
 
 
 def products(lmax: int, edges: int, device: str) -> dict[str, Callable[[], Tensor]]:
@@ -128,8 +128,7 @@ def main() -> None:
     """Run and write the results."""
     options = options_of(__doc__, ("--device", {"default": "cuda", "choices": ("cpu", "cuda")}))
     device = options.device
-    if device == "cuda" and not torch.cuda.is_available():
-        sys.exit("this benchmark needs a CUDA GPU and a torch built for it, or --device cpu")
+    ranks_on(device)  # ends the program where there is no such device
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # e3nn compiles with TorchScript, which torch has deprecated
     edges, degrees = (EDGES // 100, DEGREES[:2]) if options.quick else (EDGES, DEGREES)

@@ -2,19 +2,12 @@
 
 import pytest
 import torch
+from facts_of_potentials import EMBEDDING, FACTS
 
 from equimodels.models.antisymmetric import AntisymmetricBlock
 from equimodels.models.gaunt_potential import GauntPotential, GauntPotentialConfig
 from equimodels.models.products import Quadrature
 from equimodels.testing import ModelContract
-
-EMBEDDING = {"radial": {"name": "bessel", "params": {"number": 6}}}
-FACTS = {
-    "species": [1, 6, 8],
-    "reference_energies": [-13.6, -1029.5, -2042.0],
-    "force_rms": 1.2,
-    "mean_neighbours": 5.0,
-}
 
 
 def potential(products=None, **params):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from every_operation import CASES, Case, inputs
+from facts_of_potentials import EMBEDDING, FACTS
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -15,13 +16,6 @@ from equimodels.ops.trilinear_blocks import kernels_of
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"
-FACTS = {
-    "species": [1, 6, 8],
-    "reference_energies": [-13.6, -1029.5, -2042.0],
-    "force_rms": 1.2,
-    "mean_neighbours": 5.0,
-}
-EMBEDDING = {"radial": {"name": "bessel", "params": {"number": 6}}}
 POTENTIALS = {
     "gaunt": lambda: GauntPotential(GauntPotentialConfig(channels=4), embedding=EMBEDDING, facts=FACTS),
     "attention": lambda: AttentionPotential(

@@ -2,18 +2,11 @@
 
 import pytest
 import torch
+from facts_of_potentials import EMBEDDING, FACTS
 
 from equimodels.models.attention_potential import AttentionPotential, AttentionPotentialConfig
 from equimodels.models.invariant_potential import InvariantPotential, InvariantPotentialConfig
 from equimodels.testing import ModelContract
-
-EMBEDDING = {"radial": {"name": "bessel", "params": {"number": 6}}}
-FACTS = {
-    "species": [1, 6, 8],
-    "reference_energies": [-13.6, -1029.5, -2042.0],
-    "force_rms": 1.2,
-    "mean_neighbours": 5.0,
-}
 
 
 class TestInvariant(ModelContract):

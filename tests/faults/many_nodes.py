@@ -67,21 +67,6 @@ def drive(address: str, store_uri: str, run_id: str) -> None:
         current.outputs = perform(current.record, store, session, progress, signals)
 
 
-def wait_for_actors(seconds: float = 30.0) -> None:
-    """Until those of the driver have ended, with it. One that loses the head while it ends waits a minute for it."""
-    sign, deadline = f"EQUI_TEST={os.environ['EQUI_TEST']}".encode(), time.monotonic() + seconds
-    while time.monotonic() < deadline and any(_is_actor(folder, sign) for folder in Path("/proc").glob("[0-9]*")):
-        time.sleep(0.1)
-
-
-def _is_actor(folder: Path, sign: bytes) -> bool:
-    try:
-        words, environment = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
-    except OSError:  # gone meanwhile, or somebody else's
-        return False
-    return words.startswith((b"ray::Train", b"ray::RayTrain")) and sign in environment.split(b"\0")
-
-
 def main(store_uri: str, run_id: str, spec: str, *cpus: str) -> int:
     """Drive the run to its end, in a process of its own, and take the cluster down."""
     ensure_token(Path(os.environ["RAY_AUTH_TOKEN_PATH"]))
@@ -95,7 +80,6 @@ def main(store_uri: str, run_id: str, spec: str, *cpus: str) -> int:
         command = [sys.executable, __file__, "drive", cluster.address, store_uri, run_id]
         with subprocess.Popen(command) as driver:
             listen(cluster, driver)
-        wait_for_actors()
         return driver.returncode
     finally:
         cluster.shutdown()
